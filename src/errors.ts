@@ -1,0 +1,80 @@
+/**
+ * The one error class of veneer, and the table of its codes.
+ *
+ * A message reads "Cannot X: reason" and names the path and, where bytes are
+ * concerned, the offset. `hint` says what the user can do about it.
+ */
+
+/** gRPC status names (google.rpc.Code) that the containerd room will answer with. */
+export type GrpcStatus =
+  | 'INVALID_ARGUMENT'
+  | 'NOT_FOUND'
+  | 'ALREADY_EXISTS'
+  | 'FAILED_PRECONDITION'
+  | 'PERMISSION_DENIED'
+  | 'UNAUTHENTICATED'
+  | 'RESOURCE_EXHAUSTED'
+  | 'UNAVAILABLE'
+  | 'UNIMPLEMENTED'
+  | 'DATA_LOSS'
+  | 'CANCELLED'
+  | 'INTERNAL';
+
+interface CodeMeaning {
+  /** Process exit code: 1 failed, 2 usage. */
+  readonly exit: 1 | 2;
+  readonly grpc: GrpcStatus;
+}
+
+const failed = (grpc: GrpcStatus): CodeMeaning => ({ exit: 1, grpc });
+
+/** Every stable code, one line each; `room/what`. */
+export const ERROR_CODES = {
+  'cli/usage': { exit: 2, grpc: 'INVALID_ARGUMENT' },
+  'io/failed': failed('INTERNAL'),
+  'io/no-space': failed('RESOURCE_EXHAUSTED'),
+  'io/cancelled': failed('CANCELLED'),
+  'compress/corrupt': failed('DATA_LOSS'),
+  'compress/unsupported': failed('UNIMPLEMENTED'),
+  'tar/corrupt': failed('DATA_LOSS'),
+  'tar/truncated': failed('DATA_LOSS'),
+  'tar/limit': failed('RESOURCE_EXHAUSTED'),
+  'tree/invalid': failed('DATA_LOSS'),
+  'tree/not-found': failed('NOT_FOUND'),
+  'erofs/corrupt': failed('DATA_LOSS'),
+  'erofs/unsupported': failed('UNIMPLEMENTED'),
+  'erofs/limit': failed('RESOURCE_EXHAUSTED'),
+} as const satisfies Record<string, CodeMeaning>;
+
+export type ErrorCode = keyof typeof ERROR_CODES;
+
+export interface ErrorDetails {
+  /** What the user can do about it, one sentence. */
+  readonly hint?: string;
+  readonly cause?: unknown;
+}
+
+/** Every error that veneer raises on purpose. */
+export class VeneerError extends Error {
+  override readonly name = 'VeneerError';
+  readonly code: ErrorCode;
+  readonly hint: string | undefined;
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.code = code;
+    this.hint = details.hint;
+  }
+}
+
+/** Something odd that did not stop the work: recoverable, reported beside the result, never dropped in silence. */
+export interface Finding {
+  /** Stable code, `room/what`, as in {@link ErrorCode} but free to grow. */
+  readonly code: string;
+  /** One sentence, names the reason. */
+  readonly message: string;
+  /** Byte string of the path it is about, if any. */
+  readonly path?: string;
+  /** Byte offset in the input, if any. */
+  readonly offset?: number;
+}
