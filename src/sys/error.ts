@@ -1,0 +1,45 @@
+/** From errno to the project's error class. */
+import { getSystemErrorMessage, getSystemErrorName } from 'node:util';
+import { ERROR_CODES, type ErrorCode, type ErrorDetails, VeneerError } from '../errors.ts';
+import { errno } from './libc.ts';
+
+/** A path for the kernel: a JS string goes as UTF-8 as in node:fs, a Buffer goes as the bytes it holds. */
+export type SysPath = string | Buffer;
+
+/** NUL-terminated bytes of a path or name. Throws `sys/EINVAL` when it holds a NUL itself. */
+export function cString(path: SysPath): Buffer {
+  const bytes = typeof path === 'string' ? Buffer.from(path, 'utf8') : path;
+  if (bytes.includes(0)) {
+    throw new VeneerError('sys/EINVAL', `Cannot use ${showPath(path)}: it contains a NUL byte`);
+  }
+  const out = Buffer.alloc(bytes.length + 1);
+  out.set(bytes);
+  return out;
+}
+
+/** A path for messages. */
+export function showPath(path: SysPath): string {
+  return typeof path === 'string' ? path : path.toString('utf8');
+}
+
+/** The stable code of an errno name: `sys/NAME` where the table has it, else `sys/failed`. */
+export function sysCode(name: string): ErrorCode {
+  const code = `sys/${name}`;
+  return Object.hasOwn(ERROR_CODES, code) ? (code as ErrorCode) : 'sys/failed';
+}
+
+/** The error of errno number `number` as "Cannot WHAT: text (NAME)". */
+export function sysError(number: number, what: string, details: ErrorDetails = {}): VeneerError {
+  const name = getSystemErrorName(-number);
+  return new VeneerError(
+    sysCode(name),
+    `Cannot ${what}: ${getSystemErrorMessage(-number)} (${name})`,
+    details,
+  );
+}
+
+/** Returns `result`, or throws the error of errno when it is -1. `what` completes "Cannot …". */
+export function check(result: number, what: string): number {
+  if (result !== -1) return result;
+  throw sysError(errno(), what);
+}
