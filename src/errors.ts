@@ -78,6 +78,23 @@ export const ERROR_CODES = {
   'mount/not-permitted': failed('PERMISSION_DENIED'),
   'mount/unsupported': failed('UNIMPLEMENTED'),
   'mount/refused': failed('FAILED_PRECONDITION'),
+  'oci/digest': failed('INVALID_ARGUMENT'),
+  'oci/digest-mismatch': failed('DATA_LOSS'),
+  'oci/invalid': failed('DATA_LOSS'),
+  'oci/limit': failed('RESOURCE_EXHAUSTED'),
+  'oci/no-platform': failed('NOT_FOUND'),
+  'oci/not-found': failed('NOT_FOUND'),
+  'oci/platform': { exit: 2, grpc: 'INVALID_ARGUMENT' },
+  'oci/reference': { exit: 2, grpc: 'INVALID_ARGUMENT' },
+  'oci/unsupported': failed('UNIMPLEMENTED'),
+  'registry/auth': failed('UNAUTHENTICATED'),
+  'registry/credentials': failed('FAILED_PRECONDITION'),
+  'registry/denied': failed('PERMISSION_DENIED'),
+  'registry/not-found': failed('NOT_FOUND'),
+  'registry/protocol': failed('DATA_LOSS'),
+  'registry/refused': failed('FAILED_PRECONDITION'),
+  'registry/tls': failed('FAILED_PRECONDITION'),
+  'registry/unavailable': failed('UNAVAILABLE'),
 } as const satisfies Record<string, CodeMeaning>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;
