@@ -1,0 +1,97 @@
+#!/bin/bash
+# tools.sh [SET…]: newer tools than Debian 12's, as independent oracles and peers.
+#
+#   SET     erofs   erofs-utils 1.9 (mkfs.erofs, fsck.erofs, dump.erofs, erofsfuse): the tests' oracle
+#           peers   containerd 2.1+, ctr, umoci 0.6: what the benchmark measures against
+#           default: erofs
+#   makes   TOOLS/SET/…   unpacked packages with all their libraries, C library included
+#           TOOLS/bin/…   one wrapper a program
+#   where   TOOLS is $VENEER_TOOLS, else .cache/tools of the project
+#
+# From Debian sid ($VENEER_TOOLS_SUITE), through this machine's own apt mirror (MIRROR=
+# overrides) with a private configuration, so the host never sees that suite. apt checks
+# the signatures. No root needed, nothing is installed on the host. A set that is there
+# costs nothing; it appears complete or not at all.
+set -euo pipefail
+export LC_ALL=C
+umask 022
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+SUITE=${VENEER_TOOLS_SUITE:-sid}
+KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+TOOLS=${VENEER_TOOLS:-$HERE/../.cache/tools}
+mkdir -p "$TOOLS/bin"
+TOOLS=$(cd "$TOOLS" && pwd)
+die() { printf 'tools: %s\n' "$*" >&2; exit 1; }
+
+packages_of() {
+  case $1 in
+    erofs) echo erofs-utils erofsfuse ;;
+    peers) echo containerd umoci ;;
+    *) die "no set is called $1; there are: erofs peers" ;;
+  esac
+}
+probe_of() { case $1 in erofs) echo mkfs.erofs ;; peers) echo containerd ;; esac; }
+# The wrappers hold absolute paths: a folder that was moved counts as missing.
+ready() { [ -e "$TOOLS/$1/.complete" ] && "$TOOLS/bin/$(probe_of "$1")" --version >/dev/null 2>&1; }
+
+sets=("$@")
+[ ${#sets[@]} -gt 0 ] || sets=(erofs)
+todo=()
+for set in "${sets[@]}"; do
+  packages_of "$set" >/dev/null
+  ready "$set" || todo+=("$set")
+done
+[ ${#todo[@]} -gt 0 ] || exit 0
+
+exec 9>"$TOOLS/.lock"
+flock 9
+work=$TOOLS/.work
+rm -rf "$work"
+mkdir -p "$work"
+trap 'rm -rf "$work"' EXIT
+[ -e "$KEYRING" ] || die "needs the package debian-archive-keyring"
+mirror=${MIRROR:-$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' 2>/dev/null |
+  awk '$2 ~ /^(bookworm|trixie|forky|sid|stable|testing|unstable)$/ { print $1; exit }')}
+[ -n "$mirror" ] || die "no Debian archive in apt's sources; set MIRROR"
+
+apt=$work/apt
+mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
+printf '%s\n' 'Types: deb' "URIs: $mirror" "Suites: $SUITE" 'Components: main' \
+  "Architectures: $(dpkg --print-architecture)" "Signed-By: $KEYRING" >"$apt/debian.sources"
+# An empty status file: apt then takes the C library along instead of trusting the host's.
+options=(-o "Dir::Etc::sourcelist=$apt/debian.sources" -o Dir::Etc::sourceparts=/dev/null
+  -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null
+  -o "Dir::State::lists=$apt/lists" -o "Dir::Cache=$apt/cache" -o Dir::State::status=/dev/null
+  -o "Dir::State::extended_states=$apt/extended" -o "Dir::Log=$apt" -o "APT::Sandbox::User=$(id -un)"
+  -o Acquire::Languages=none -o Debug::NoLocking=1 -o APT::Get::AllowUnauthenticated=false)
+apt-get -qq "${options[@]}" update >&2
+
+for set in "${todo[@]}"; do
+  ready "$set" && continue
+  # shellcheck disable=SC2046
+  apt-get -qq -y "${options[@]}" -o Dpkg::Use-Pty=0 --no-install-recommends --download-only \
+    install $(packages_of "$set") >/dev/null
+  new=$work/$set
+  mkdir "$new"
+  for deb in "$apt"/cache/archives/*.deb; do dpkg-deb -x "$deb" "$new"; done
+  loader=$(find "$new/usr" -name 'ld-linux*.so.*' -printf '%P\n' | head -1)
+  [ -n "$loader" ] || die "no program loader among the packages of $set"
+  libraries=$TOOLS/$set/usr/$(dirname "$loader")
+  mkdir "$work/bin"
+  for package in $(packages_of "$set"); do
+    for deb in "$apt/cache/archives/${package}"_*.deb; do
+      dpkg-deb -c "$deb" | awk '$1 ~ /^-..x/ && $6 ~ /bin\/[^\/]+$/ { print $6 }' | while read -r program; do
+        printf '#!/bin/sh\nexec %s --library-path %s --argv0 "$0" %s "$@"\n' "$TOOLS/$set/usr/$loader" \
+          "$libraries" "$TOOLS/$set/${program#./}" >"$work/bin/${program##*/}"
+        chmod 755 "$work/bin/${program##*/}"
+      done
+    done
+  done
+  : >"$new/.complete"
+  rm -rf "${TOOLS:?}/$set"
+  mv "$new" "$TOOLS/$set"
+  mv -f "$work/bin"/* "$TOOLS/bin/"
+  rm -rf "$work/bin" "$apt"/cache/archives/*.deb
+  ready "$set" || die "$(probe_of "$set") does not run"
+  printf 'tools: %s ready in %s\n' "$set" "$TOOLS" >&2
+done
