@@ -12,13 +12,50 @@ type Koffi = typeof koffiTypes;
 /** A pointer argument: bytes that the call reads or fills, or NULL. */
 export type Pointer = Uint8Array | null;
 
-/** What is called, in C's words and in ours. 64-bit results come back as numbers below 2^53. */
+/** What is called. 64-bit integers pass as safe integers. */
 interface Libc {
   flock(fd: number, operation: number): number;
+  ioctlPointer(fd: number, request: number, argument: Pointer): number;
+  ioctlValue(fd: number, request: number, argument: number): number;
+  mount(source: Pointer, target: Pointer, type: Pointer, flags: number, data: Pointer): number;
+  umount2(target: Pointer, flags: number): number;
+  chdir(path: Pointer): number;
+  mknod(path: Pointer, mode: number, device: number): number;
+  utimensat(dirFd: number, path: Pointer, times: Pointer, flags: number): number;
+  renameat2(oldDirFd: number, oldPath: Pointer, newDirFd: number, newPath: Pointer, flags: number): number;
+  lgetxattr(path: Pointer, name: Pointer, value: Pointer, size: number): number;
+  lsetxattr(path: Pointer, name: Pointer, value: Pointer, size: number, flags: number): number;
+  llistxattr(path: Pointer, list: Pointer, size: number): number;
+  lremovexattr(path: Pointer, name: Pointer): number;
+  moveMount(nr: number, fromFd: number, from: Pointer, toFd: number, to: Pointer, flags: number): number;
+  fsopen(nr: number, type: Pointer, flags: number): number;
+  fsconfig(nr: number, fd: number, command: number, key: Pointer, value: Pointer, aux: number): number;
+  fsmount(nr: number, fd: number, flags: number, attributes: number): number;
 }
 
-const PROTOTYPES: Record<keyof Libc, readonly [symbol: string, result: string, args: readonly string[]]> = {
+type Prototype = readonly [symbol: string, result: string, args: readonly string[]];
+
+// The mount API goes through syscall(2), because glibc has wrappers only since 2.36.
+// Declaring ioctl and syscall without "..." is right on x86-64 and arm64 Linux: integer arguments of
+// variadic functions travel in the same registers there.
+const PROTOTYPES: Record<keyof Libc, Prototype> = {
   flock: ['flock', 'int', ['int', 'int']],
+  ioctlPointer: ['ioctl', 'int', ['int', 'ulong', 'void *']],
+  ioctlValue: ['ioctl', 'int', ['int', 'ulong', 'long']],
+  mount: ['mount', 'int', ['void *', 'void *', 'void *', 'ulong', 'void *']],
+  umount2: ['umount2', 'int', ['void *', 'int']],
+  chdir: ['chdir', 'int', ['void *']],
+  mknod: ['mknod', 'int', ['void *', 'uint', 'ulong']],
+  utimensat: ['utimensat', 'int', ['int', 'void *', 'void *', 'int']],
+  renameat2: ['renameat2', 'int', ['int', 'void *', 'int', 'void *', 'uint']],
+  lgetxattr: ['lgetxattr', 'long', ['void *', 'void *', 'void *', 'size_t']],
+  lsetxattr: ['lsetxattr', 'int', ['void *', 'void *', 'void *', 'size_t', 'int']],
+  llistxattr: ['llistxattr', 'long', ['void *', 'void *', 'size_t']],
+  lremovexattr: ['lremovexattr', 'int', ['void *', 'void *']],
+  moveMount: ['syscall', 'long', ['long', 'int', 'void *', 'int', 'void *', 'uint']],
+  fsopen: ['syscall', 'long', ['long', 'void *', 'uint']],
+  fsconfig: ['syscall', 'long', ['long', 'int', 'uint', 'void *', 'void *', 'int']],
+  fsmount: ['syscall', 'long', ['long', 'int', 'uint', 'uint']],
 };
 
 let koffi: Koffi | undefined;
