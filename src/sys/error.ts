@@ -28,14 +28,17 @@ export function sysCode(name: string): ErrorCode {
   return Object.hasOwn(ERROR_CODES, code) ? (code as ErrorCode) : 'sys/failed';
 }
 
+/** What <asm-generic/errno.h> has and Node does not name. */
+const UNNAMED: Record<number, readonly [name: string, text: string]> = {
+  15: ['ENOTBLK', 'block device required'],
+  116: ['ESTALE', 'stale file handle'],
+  117: ['EUCLEAN', 'structure needs cleaning'],
+};
+
 /** The error of errno number `number` as "Cannot WHAT: text (NAME)". */
 export function sysError(number: number, what: string, details: ErrorDetails = {}): VeneerError {
-  const name = getSystemErrorName(-number);
-  return new VeneerError(
-    sysCode(name),
-    `Cannot ${what}: ${getSystemErrorMessage(-number)} (${name})`,
-    details,
-  );
+  const [name, text] = UNNAMED[number] ?? [getSystemErrorName(-number), getSystemErrorMessage(-number)];
+  return new VeneerError(sysCode(name), `Cannot ${what}: ${text} (${name})`, details);
 }
 
 /** Returns `result`, or throws the error of errno when it is -1. `what` completes "Cannot …". */

@@ -57,7 +57,7 @@ export function renameNew(from: SysPath, to: SysPath): void {
   check(result, `rename ${showPath(from)} to ${showPath(to)}`);
 }
 
-/** Makes `target` share all blocks of `source` (both open files). `sys/EOPNOTSUPP`, `sys/EXDEV`, `sys/EINVAL`: not here. */
+/** Makes `target` share all blocks of `source` (both open files). `sys/ENOTSUP`, `sys/EXDEV`, `sys/EINVAL`: not here. */
 export function cloneFile(source: number, target: number): void {
   check(libc('ioctlValue')(target, FICLONE, source), `share the blocks of file descriptor ${source}`);
 }

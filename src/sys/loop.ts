@@ -30,7 +30,7 @@ export interface LoopDevice {
  * @param blockSize logical block size of the device in bytes: 512, 1024, 2048 or 4096
  */
 export function attachLoop(file: string, blockSize: number): LoopDevice {
-  const backing = openSync(file, constants.O_RDONLY | constants.O_CLOEXEC);
+  const backing = openSync(file, constants.O_RDONLY);
   try {
     const config = Buffer.alloc(LOOP_CONFIG.size);
     config.writeUInt32LE(backing, LOOP_CONFIG.fd);
@@ -39,7 +39,7 @@ export function attachLoop(file: string, blockSize: number): LoopDevice {
     config.write(file, LOOP_CONFIG.info + LOOP_INFO.fileName, LOOP_INFO.fileNameSize - 1, 'utf8');
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const path = `/dev/loop${findFreeLoop()}`;
-      const fd = openSync(path, constants.O_RDONLY | constants.O_CLOEXEC);
+      const fd = openSync(path, constants.O_RDONLY);
       if (libc('ioctlPointer')(fd, LOOP_CONFIGURE, config) !== -1) return { fd, path };
       const reason = errno();
       closeSync(fd);
@@ -62,7 +62,7 @@ export function readLoopBacking(device: string): string | null {
 }
 
 function findFreeLoop(): number {
-  const control = openSync('/dev/loop-control', constants.O_RDWR | constants.O_CLOEXEC);
+  const control = openSync('/dev/loop-control', constants.O_RDWR);
   try {
     return check(libc('ioctlValue')(control, LOOP_CTL_GET_FREE, 0), 'find a free loop device');
   } finally {
