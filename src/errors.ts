@@ -97,6 +97,15 @@ export const ERROR_CODES = {
   'registry/refused': failed('FAILED_PRECONDITION'),
   'registry/tls': failed('FAILED_PRECONDITION'),
   'registry/unavailable': failed('UNAVAILABLE'),
+  'store/no-image': failed('NOT_FOUND'),
+  'store/ambiguous': failed('INVALID_ARGUMENT'),
+  'store/bad-name': failed('INVALID_ARGUMENT'),
+  'store/in-use': failed('FAILED_PRECONDITION'),
+  'store/missing': failed('DATA_LOSS'),
+  'store/corrupt': failed('DATA_LOSS'),
+  'store/database': failed('INTERNAL'),
+  'store/mismatch': failed('DATA_LOSS'),
+  'store/unsupported': failed('UNIMPLEMENTED'),
 } as const satisfies Record<string, CodeMeaning>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;
