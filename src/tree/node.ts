@@ -80,6 +80,8 @@ export interface DataSource {
   digest: string;
   /** Length in bytes; 0 while not known. */
   size: number;
+  /** Every run of data in it begins on a multiple of this: 512 for a tar, the block size for an image. Bytes. */
+  readonly alignment: number;
 }
 
 /** A layer or a whole image. In a merged image no node has `whiteouts`, `opaque`, `implied` or `lowerLink`. */

@@ -1,0 +1,32 @@
+/**
+ * How bytes reach the formats and leave them: formats never open files, they
+ * read through a {@link ByteSource} and write through a {@link ByteSink}.
+ */
+
+/** Random access to immutable bytes, synchronous. */
+export interface ByteSource {
+  /** Length in bytes. */
+  readonly size: number;
+  /** Exactly `length` bytes from `offset`; throws when the range is not inside `size`. May be a view: do not write to it. */
+  read(offset: number, length: number): Buffer;
+}
+
+/** Bytes in order. The buffer belongs to the sink from then on. */
+export interface ByteSink {
+  write(chunk: Buffer): void;
+}
+
+/** A buffer as a {@link ByteSource}. */
+export function bufferSource(buffer: Buffer): ByteSource {
+  return {
+    size: buffer.length,
+    read(offset, length) {
+      if (offset < 0 || length < 0 || offset + length > buffer.length) {
+        throw new RangeError(
+          `Cannot read ${length} bytes at ${offset}: only ${buffer.length} bytes are there`,
+        );
+      }
+      return buffer.subarray(offset, offset + length);
+    },
+  };
+}

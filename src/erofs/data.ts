@@ -1,0 +1,143 @@
+/**
+ * Where a regular file's bytes go: mapped in place where its data sources are
+ * aligned, as chunks where it has holes, copied into the image where it cannot
+ * be mapped.
+ */
+import { alignUp } from '../bytes/align.ts';
+import { VeneerError } from '../errors.ts';
+import type { DataSource, Extent, TreeNode } from '../tree/node.ts';
+import { CHUNK_BITS_MASK, CHUNK_INDEX } from './format.ts';
+
+/** The whole file is one run in `source`. */
+export interface PlainData {
+  readonly kind: 'plain';
+  readonly source: number;
+  /** Byte offset, aligned. */
+  readonly at: number;
+}
+
+/** A chunk map: the file in chunks of one size. */
+export interface ChunkedData {
+  readonly kind: 'chunked';
+  /** Bytes a chunk, blockSize << n. */
+  readonly chunkSize: number;
+  /** Per chunk: where it is mapped, or {@link HOLE}, or {@link COPY}. */
+  readonly sources: Int32Array;
+  /** Per chunk: byte offset in its source; for copies the offset in the image's copied data of this file. */
+  readonly ats: Float64Array;
+  /** Bytes to copy, a multiple of the chunk size. */
+  readonly copied: number;
+}
+
+/** No run of a source is usable in place: all bytes are copied. */
+export interface CopiedData {
+  readonly kind: 'copied';
+}
+
+export type DataPlacement = PlainData | ChunkedData | CopiedData | null;
+
+export const HOLE = -1;
+export const COPY = -2;
+
+/** At most this many bytes of chunk map for one file: beyond it lie only absurd holes. */
+const MAX_CHUNK_MAP = 64 * 1024 * 1024;
+
+/** The data runs of a regular file, in file order. */
+export function fileExtents(node: TreeNode): readonly Extent[] {
+  if (node.extents !== null) return node.extents;
+  if (node.source < 0 || node.size === 0) return [];
+  return [{ offset: 0, length: node.size, source: node.source, at: node.at }];
+}
+
+/** Decides the placement of a regular file; null for an empty one. */
+export function placeData(
+  node: TreeNode,
+  blockSize: number,
+  sources: readonly DataSource[],
+  path: () => string,
+): DataPlacement {
+  if (node.size === 0) return null;
+  const mappable = (extent: Extent, delta: number): boolean =>
+    (extent.at + delta) % blockSize === 0 && sources[extent.source]!.alignment % blockSize === 0;
+  const extents = fileExtents(node);
+  const first = extents[0];
+  if (first !== undefined && extents.length === 1 && first.offset === 0 && first.length === node.size) {
+    return mappable(first, 0) ? { kind: 'plain', source: first.source, at: first.at } : { kind: 'copied' };
+  }
+
+  const chunkSize = chooseChunkSize(node.size, extents, blockSize, mappable);
+  if (chunkSize === 0) return { kind: 'copied' };
+  const count = Math.ceil(node.size / chunkSize);
+  if (count * CHUNK_INDEX.size > MAX_CHUNK_MAP) {
+    throw new VeneerError(
+      'erofs/limit',
+      `Cannot store sparse file ${path()} in EROFS: ${extents.length} runs in ${node.size} bytes need a chunk map of ${count * CHUNK_INDEX.size} bytes`,
+    );
+  }
+  const map = { sources: new Int32Array(count).fill(HOLE), ats: new Float64Array(count) };
+  let copied = 0;
+  for (const extent of extents) {
+    const last = Math.floor((extent.offset + extent.length - 1) / chunkSize);
+    for (let chunk = Math.floor(extent.offset / chunkSize); chunk <= last; chunk++) {
+      if (map.sources[chunk] === COPY) continue;
+      const delta = chunk * chunkSize - extent.offset;
+      if (coversChunk(extent, chunk, chunkSize, node.size) && mappable(extent, delta)) {
+        map.sources[chunk] = extent.source;
+        map.ats[chunk] = extent.at + delta;
+      } else {
+        map.sources[chunk] = COPY;
+        map.ats[chunk] = copied;
+        copied += chunkSize;
+      }
+    }
+  }
+  return { kind: 'chunked', chunkSize, ...map, copied };
+}
+
+function coversChunk(extent: Extent, chunk: number, chunkSize: number, size: number): boolean {
+  const begin = chunk * chunkSize;
+  return extent.offset <= begin && extent.offset + extent.length >= Math.min(begin + chunkSize, size);
+}
+
+/**
+ * The chunk size with the fewest bytes of map and copies together; 0 when
+ * copying the whole file is no dearer. Any size is correct: chunks that are
+ * neither a hole nor one aligned run are copied.
+ */
+function chooseChunkSize(
+  size: number,
+  extents: readonly Extent[],
+  blockSize: number,
+  mappable: (extent: Extent, delta: number) => boolean,
+): number {
+  let best = 0;
+  let bestCost = extents.length === 0 ? Number.POSITIVE_INFINITY : alignUp(size, blockSize);
+  for (let bits = 0; bits <= CHUNK_BITS_MASK; bits++) {
+    const chunkSize = blockSize * 2 ** bits;
+    let cost = Math.ceil(size / chunkSize) * CHUNK_INDEX.size;
+    let lastCopied = -1;
+    for (const extent of extents) {
+      const firstChunk = Math.floor(extent.offset / chunkSize);
+      const lastChunk = Math.floor((extent.offset + extent.length - 1) / chunkSize);
+      // only the first and the last chunk of a run can be partly covered; those between are all mappable or all not
+      const inner = lastChunk - firstChunk - 1;
+      if (inner > 0 && !mappable(extent, (firstChunk + 1) * chunkSize - extent.offset))
+        cost += inner * chunkSize;
+      for (let chunk = firstChunk; chunk <= lastChunk; chunk += Math.max(1, lastChunk - firstChunk)) {
+        if (chunk === lastCopied) continue;
+        const delta = chunk * chunkSize - extent.offset;
+        if (!coversChunk(extent, chunk, chunkSize, size) || !mappable(extent, delta)) {
+          cost += chunkSize;
+          lastCopied = chunk;
+        }
+      }
+      if (cost >= bestCost) break;
+    }
+    if (cost < bestCost) {
+      bestCost = cost;
+      best = chunkSize;
+    }
+    if (chunkSize >= size) break;
+  }
+  return best;
+}
