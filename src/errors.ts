@@ -40,6 +40,7 @@ export const ERROR_CODES = {
   'tar/truncated': failed('DATA_LOSS'),
   'tar/limit': failed('RESOURCE_EXHAUSTED'),
   'tree/invalid': failed('DATA_LOSS'),
+  'tree/limit': failed('RESOURCE_EXHAUSTED'),
   'tree/not-found': failed('NOT_FOUND'),
   'erofs/corrupt': failed('DATA_LOSS'),
   'erofs/unsupported': failed('UNIMPLEMENTED'),

@@ -1,0 +1,424 @@
+/**
+ * Builds one layer's tree from its tar entries, in archive order.
+ *
+ * What counts is the tree that unpacking the archive would leave: the last entry
+ * of a name wins, links follow what is there at that moment. Only whiteouts are
+ * outside that order. The choices are argued in docs/decisions/0001 to 0005.
+ */
+import { type Finding, VeneerError } from '../errors.ts';
+import type { TarEntry } from '../tar/entry.ts';
+import { Descent } from './descent.ts';
+import {
+  type DataSource,
+  type FileTree,
+  S_IFBLK,
+  S_IFCHR,
+  S_IFDIR,
+  S_IFIFO,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+  TreeNode,
+} from './node.ts';
+import { checkName, cleanPath, hasDotDot, joinPath, showPath, TARGET_MAX } from './path.ts';
+import { parseWhiteout, settleWhiteouts, WHITEOUT_PREFIX } from './whiteout.ts';
+import { keepXattrs } from './xattrs.ts';
+
+/** What a directory gets that nobody describes. */
+export const DEFAULT_DIR_MODE = S_IFDIR | 0o755;
+
+export interface TreeLimits {
+  /** Directories on the way to an entry, the root not counted. */
+  readonly depth: number;
+  /** Inodes of the layer, replaced ones included. */
+  readonly nodes: number;
+}
+
+/** Deeper paths than the first a kernel cannot name in one call (PATH_MAX / 2). */
+export const DEFAULT_LIMITS: TreeLimits = { depth: 2048, nodes: 16_000_000 };
+
+const SLASH = 0x2f;
+const DOT = 0x2e;
+
+export class TreeBuilder {
+  private readonly root = new TreeNode(DEFAULT_DIR_MODE);
+  private readonly source: DataSource;
+  private readonly limits: TreeLimits;
+  private readonly findings: Finding[] = [];
+  private readonly descent: Descent;
+  /** The last entry's parent as its name spells it, and the directory it led to: neighbours share it. */
+  private parentName: string | null = '';
+  private parent: TreeNode;
+  private nodes = 1;
+  /** Directories that took the place of something else in this layer: what lower layers have there was removed. */
+  private readonly fresh = new Set<TreeNode>();
+  private readonly withWhiteouts: TreeNode[] = [];
+  private readonly opaque: TreeNode[] = [];
+  private readonly lowerLinks: { readonly path: string; readonly entry: string; readonly offset: number }[] =
+    [];
+
+  /** `source` becomes `sources[0]` of the tree: the tar that payload offsets point into. */
+  constructor(
+    source: DataSource = { kind: 'tar', digest: '', size: 0 },
+    limits: TreeLimits = DEFAULT_LIMITS,
+  ) {
+    this.source = source;
+    this.limits = limits;
+    this.root.implied = true;
+    this.parent = this.root;
+    this.descent = new Descent(this.root);
+  }
+
+  /**
+   * Adds one member. Returns the node of a regular file, so that a writer may
+   * move its data, else null. Throws `tree/invalid` for what no file system can
+   * hold, `tree/limit` for what is too much.
+   */
+  add(entry: TarEntry): TreeNode | null {
+    const raw = entry.path;
+    let end = raw.length;
+    while (end > 0 && raw.charCodeAt(end - 1) === SLASH) end--;
+    const slash = end === 0 ? -1 : raw.lastIndexOf('/', end - 1);
+    const name = raw.slice(slash + 1, end);
+    if (name === '' || name === '.' || name === '..') return this.addOdd(entry);
+    const length = slash < 0 ? 0 : slash;
+    if (this.parentName === null || this.parentName.length !== length || !raw.startsWith(this.parentName)) {
+      const parentName = raw.slice(0, length);
+      if (hasDotDot(parentName))
+        this.find('tree/dot-dot', "'..' in the name, resolved inside the root", entry);
+      const parent = this.findParent(cleanPath(parentName), entry, isWhiteout(name));
+      if (parent === null) return null;
+      this.parentName = parentName;
+      this.parent = parent;
+    }
+    return this.place(this.parent, name, entry);
+  }
+
+  /** The layer's tree. The builder must not be used afterwards. */
+  finish(): FileTree {
+    settleWhiteouts(this.withWhiteouts, this.opaque);
+    for (const { path, entry, offset } of this.lowerLinks) {
+      this.descent.start(cleanPath(path));
+      const name = this.descent.pending.shift();
+      if (name === undefined || this.descent.run() !== 'end' || !this.descent.dir.children!.has(name))
+        continue;
+      this.findings.push({
+        code: 'tree/link-forward',
+        message: `the target of this hard link, ${showPath(path)}, comes later in the layer: the link means what a lower layer has there`,
+        path: entry,
+        offset,
+      });
+    }
+    return { root: this.root, sources: [this.source], findings: this.findings };
+  }
+
+  /** Names that end in `.` or `..`, or that are the root itself. */
+  private addOdd(entry: TarEntry): TreeNode | null {
+    if (hasDotDot(entry.path)) this.find('tree/dot-dot', "'..' in the name, resolved inside the root", entry);
+    const parts = cleanPath(entry.path);
+    const name = parts.pop();
+    if (name === undefined) {
+      if (entry.type !== 'dir') {
+        throw new VeneerError(
+          'tree/invalid',
+          `Cannot add '/': the root is a directory and cannot become a ${entry.type} (entry at offset ${entry.headerOffset})`,
+        );
+      }
+      this.setAttributes(this.root, S_IFDIR, entry);
+      this.root.implied = false;
+      return null;
+    }
+    const parent = this.findParent(parts, entry, isWhiteout(name));
+    return parent === null ? null : this.place(parent, name, entry);
+  }
+
+  /**
+   * The directory that `parts` lead to, made where it is missing. Null when the
+   * entry says nothing: below a whiteout, or a whiteout below a file of this layer.
+   */
+  private findParent(parts: string[], entry: TarEntry, whiteout: boolean): TreeNode | null {
+    const descent = this.descent;
+    if (parts.some(isWhiteout)) {
+      this.find('tree/whiteout-ignored', 'a name below a whiteout means nothing', entry);
+      return null;
+    }
+    descent.start(parts);
+    for (let stop = descent.run(); stop !== 'end'; stop = descent.run()) {
+      const name = descent.name;
+      if (isWhiteout(name)) {
+        this.find('tree/whiteout-ignored', 'a symbolic link leads this name below a whiteout', entry);
+        return null;
+      }
+      if (stop === 'blocked' && whiteout) {
+        this.find(
+          'tree/whiteout-ignored',
+          'this layer has a file where the whiteout expects a directory',
+          entry,
+        );
+        return null;
+      }
+      checkName(name, entry.headerOffset);
+      const dir = this.newNode(DEFAULT_DIR_MODE, entry);
+      if (stop === 'blocked') {
+        this.find(
+          'tree/parent-replaced',
+          `${showPath(joinPath(descent.path(), name))} was no directory and is one now`,
+          entry,
+        );
+        this.forgetParent();
+        this.makeFresh(dir);
+      } else {
+        dir.implied = true;
+      }
+      descent.dir.children!.set(name, dir);
+      descent.enter(name, dir);
+    }
+    if (descent.names.length > this.limits.depth) {
+      throw new VeneerError(
+        'tree/limit',
+        `Cannot add ${showPath(entry.path)}: more than ${this.limits.depth} directories deep (entry at offset ${entry.headerOffset})`,
+      );
+    }
+    if (descent.links > 0) {
+      this.find(
+        'tree/symlink-parent',
+        `a parent is a symbolic link: the entry stands in ${showPath(descent.path())}`,
+        entry,
+      );
+    }
+    return descent.dir;
+  }
+
+  private place(parent: TreeNode, name: string, entry: TarEntry): TreeNode | null {
+    if (name.charCodeAt(0) === DOT && isWhiteout(name)) {
+      this.addWhiteout(parent, name, entry);
+      return null;
+    }
+    checkName(name, entry.headerOffset);
+    const existing = parent.children!.get(name);
+    switch (entry.type) {
+      case 'dir':
+        this.addDir(parent, name, existing, entry);
+        return null;
+      case 'link':
+        this.addLink(parent, name, existing, entry);
+        return null;
+      case 'symlink':
+        this.addSymlink(parent, name, existing, entry);
+        return null;
+      case 'file': {
+        const node = this.newNode(S_IFREG, entry);
+        this.setAttributes(node, S_IFREG, entry);
+        setData(node, entry);
+        this.put(parent, name, existing, node, entry);
+        return node;
+      }
+      default:
+        this.addSpecial(parent, name, existing, entry);
+        return null;
+    }
+  }
+
+  private addDir(parent: TreeNode, name: string, existing: TreeNode | undefined, entry: TarEntry): void {
+    if (existing !== undefined && (existing.mode & S_IFMT) === S_IFDIR) {
+      this.setAttributes(existing, S_IFDIR, entry);
+      existing.implied = false;
+      return;
+    }
+    const node = this.newNode(S_IFDIR, entry);
+    this.setAttributes(node, S_IFDIR, entry);
+    if (existing !== undefined) this.makeFresh(node);
+    this.put(parent, name, existing, node, entry);
+  }
+
+  private addSymlink(parent: TreeNode, name: string, existing: TreeNode | undefined, entry: TarEntry): void {
+    const target = entry.linkPath;
+    if (target.length === 0 || target.length > TARGET_MAX || target.includes('\0')) {
+      const reason =
+        target.length === 0
+          ? 'it has no target'
+          : target.length > TARGET_MAX
+            ? `its target has ${target.length} bytes, at most ${TARGET_MAX} are possible`
+            : 'its target holds a NUL byte';
+      throw new VeneerError(
+        'tree/invalid',
+        `Cannot add the symbolic link ${showPath(entry.path)}: ${reason} (entry at offset ${entry.headerOffset})`,
+      );
+    }
+    const node = this.newNode(S_IFLNK, entry);
+    this.setAttributes(node, S_IFLNK, entry);
+    node.mode = S_IFLNK | 0o777;
+    node.target = target;
+    node.size = target.length;
+    this.put(parent, name, existing, node, entry);
+  }
+
+  private addSpecial(parent: TreeNode, name: string, existing: TreeNode | undefined, entry: TarEntry): void {
+    const type = entry.type === 'char' ? S_IFCHR : entry.type === 'block' ? S_IFBLK : S_IFIFO;
+    const node = this.newNode(type, entry);
+    this.setAttributes(node, type, entry);
+    if (type !== S_IFIFO) {
+      node.devMajor = entry.devMajor;
+      node.devMinor = entry.devMinor;
+    }
+    if (type === S_IFCHR && node.devMajor === 0 && node.devMinor === 0) {
+      this.find(
+        'tree/device-whiteout',
+        'a character device 0:0, which overlayfs takes for a deletion',
+        entry,
+      );
+    }
+    this.put(parent, name, existing, node, entry);
+  }
+
+  /** A hard link gets no attributes of its own: it is another name of an inode that has them. */
+  private addLink(parent: TreeNode, name: string, existing: TreeNode | undefined, entry: TarEntry): void {
+    if (hasDotDot(entry.linkPath))
+      this.find('tree/dot-dot', "'..' in the target, resolved inside the root", entry);
+    const parts = cleanPath(entry.linkPath);
+    const last = parts.pop();
+    if (last === undefined) throw this.linkError(entry, 'its target is the root directory');
+    const descent = this.descent;
+    descent.start(parts);
+    const stop = descent.run();
+    const dirs = descent.dirs;
+    const at = dirs.indexOf(parent);
+    // Making the link would first remove what has its name, and so the target.
+    const through =
+      at >= 0 && (at + 1 < dirs.length ? descent.names[at] : stop === 'end' ? null : descent.name) === name;
+    if (stop === 'blocked' || through) throw this.linkError(entry, 'the way to its target is no directory');
+    if (stop === 'end') {
+      if (descent.dir === parent && last === name) {
+        this.find('tree/link-self', 'a hard link to itself means nothing', entry);
+        return;
+      }
+      const target = descent.dir.children!.get(last);
+      if (target !== undefined) {
+        if ((target.mode & S_IFMT) === S_IFDIR) throw this.linkError(entry, 'its target is a directory');
+        if (target !== existing) this.put(parent, name, existing, target, entry);
+        return;
+      }
+    }
+    if (dirs.some((dir) => this.fresh.has(dir)))
+      throw this.linkError(entry, 'this layer has removed its target');
+    const rest = stop === 'missing' ? [descent.name, ...descent.pending.reverse()] : [];
+    const path = cleanPath([...descent.names, ...rest, last].join('/')).join('/');
+    const node = this.newNode(S_IFREG, entry);
+    this.setAttributes(node, S_IFREG, entry);
+    node.lowerLink = path;
+    this.lowerLinks.push({ path, entry: cleanPath(entry.path).join('/'), offset: entry.headerOffset });
+    this.put(parent, name, existing, node, entry);
+  }
+
+  private linkError(entry: TarEntry, reason: string): VeneerError {
+    return new VeneerError(
+      'tree/invalid',
+      `Cannot link ${showPath(entry.path)} to ${showPath(entry.linkPath)}: ${reason} (entry at offset ${entry.headerOffset})`,
+    );
+  }
+
+  private addWhiteout(parent: TreeNode, name: string, entry: TarEntry): void {
+    const meaning = parseWhiteout(name);
+    switch (meaning.kind) {
+      case 'remove':
+        checkName(meaning.name, entry.headerOffset);
+        if (parent.whiteouts === null) {
+          parent.whiteouts = new Set();
+          this.withWhiteouts.push(parent);
+        }
+        parent.whiteouts.add(meaning.name);
+        return;
+      case 'opaque':
+        parent.opaque = true;
+        this.opaque.push(parent);
+        return;
+      case 'internal':
+        this.find('tree/whiteout-ignored', "aufs's own bookkeeping, no part of the image", entry);
+        return;
+      case 'invalid':
+        this.find('tree/whiteout-invalid', 'a whiteout of no name', entry);
+    }
+  }
+
+  /** Gives `node` the name, whatever has it now. */
+  private put(
+    parent: TreeNode,
+    name: string,
+    existing: TreeNode | undefined,
+    node: TreeNode,
+    entry: TarEntry,
+  ): void {
+    if (existing !== undefined) {
+      const type = existing.mode & S_IFMT;
+      if (type === S_IFDIR || type === S_IFLNK) this.forgetParent();
+      this.find('tree/duplicate', 'replaces what an earlier entry of this layer put there', entry);
+    }
+    parent.children!.set(name, node);
+  }
+
+  private makeFresh(dir: TreeNode): void {
+    dir.opaque = true;
+    this.opaque.push(dir);
+    this.fresh.add(dir);
+  }
+
+  private forgetParent(): void {
+    this.parentName = null;
+  }
+
+  private newNode(mode: number, entry: TarEntry): TreeNode {
+    if (++this.nodes > this.limits.nodes) {
+      throw new VeneerError(
+        'tree/limit',
+        `Cannot add ${showPath(entry.path)}: more than ${this.limits.nodes} inodes in one layer (entry at offset ${entry.headerOffset})`,
+      );
+    }
+    return new TreeNode(mode);
+  }
+
+  private setAttributes(node: TreeNode, type: number, entry: TarEntry): void {
+    node.mode = type | (entry.mode & 0o7777);
+    node.uid = entry.uid;
+    node.gid = entry.gid;
+    node.mtime = entry.mtime;
+    node.mtimeNsec = entry.mtimeNsec;
+    node.xattrs = entry.xattrs === null ? null : this.keepXattrs(entry.xattrs, type, entry);
+  }
+
+  private keepXattrs(xattrs: Map<string, string>, type: number, entry: TarEntry): Map<string, string> | null {
+    return keepXattrs(xattrs, type, (name, reason) => {
+      this.find(
+        'tree/xattr-dropped',
+        `the attribute ${showPath(name).slice(2, -1)} is left out: ${reason}`,
+        entry,
+      );
+    });
+  }
+
+  private find(code: string, message: string, entry: TarEntry): void {
+    this.findings.push({ code, message, path: cleanPath(entry.path).join('/'), offset: entry.headerOffset });
+  }
+}
+
+function isWhiteout(name: string): boolean {
+  return name.startsWith(WHITEOUT_PREFIX);
+}
+
+/** Points the node at its bytes in the tar. */
+function setData(node: TreeNode, entry: TarEntry): void {
+  node.size = entry.size;
+  if (entry.sparse === null) {
+    if (entry.size > 0) {
+      node.source = 0;
+      node.at = entry.payloadOffset;
+    }
+  } else if (entry.sparse.length > 0) {
+    node.source = 0;
+    node.extents = entry.sparse.map(({ offset, length, source }) => ({
+      offset,
+      length,
+      source: 0,
+      at: source,
+    }));
+  }
+}

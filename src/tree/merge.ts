@@ -1,0 +1,149 @@
+/**
+ * Merges layers into the tree that applying them one after the other leaves
+ * (OCI image spec, layer.md, "Applying Changesets"). docs/decisions/0006.
+ */
+import { type Finding, VeneerError } from '../errors.ts';
+import { DEFAULT_DIR_MODE } from './build.ts';
+import { Descent } from './descent.ts';
+import { lookupParts } from './lookup.ts';
+import { type DataSource, type FileTree, S_IFDIR, S_IFMT, TreeNode } from './node.ts';
+import { joinPath, showPath, splitPath } from './path.ts';
+
+/**
+ * The image of `layers`, bottom-up. Consumes them: their nodes live on in the
+ * result, data references rewritten to its sources. Sources with the same digest
+ * are one. Throws `tree/invalid` for a hard link whose target no layer below has.
+ */
+export function mergeLayers(layers: readonly FileTree[]): FileTree {
+  const root = new TreeNode(DEFAULT_DIR_MODE);
+  const sources: DataSource[] = [];
+  const findings: Finding[] = [];
+  for (const layer of layers) {
+    for (const finding of layer.findings) findings.push(finding);
+    const flagged = prepare(layer, mapSources(sources, layer.sources), root);
+    overlay(root, layer.root, findings);
+    // Some of these are in the result now; there they must say nothing any more.
+    for (const dir of flagged) {
+      dir.implied = false;
+      dir.opaque = false;
+      dir.whiteouts = null;
+    }
+  }
+  return { root, sources, findings };
+}
+
+/** Adds what is new of `added` to `sources`; returns the new index of each. */
+export function mapSources(sources: DataSource[], added: readonly DataSource[]): number[] {
+  return added.map((source) => {
+    const known =
+      source.digest === ''
+        ? -1
+        : sources.findIndex(({ kind, digest }) => kind === source.kind && digest === source.digest);
+    if (known >= 0) return known;
+    return sources.push(source) - 1;
+  });
+}
+
+/** Takes all attributes of one directory over to another. */
+export function copyAttributes(from: TreeNode, to: TreeNode): void {
+  to.mode = from.mode;
+  to.uid = from.uid;
+  to.gid = from.gid;
+  to.mtime = from.mtime;
+  to.mtimeNsec = from.mtimeNsec;
+  to.xattrs = from.xattrs;
+}
+
+/** Points a node's data at other source indexes: `indexes[old]` is the new one. */
+export function rewriteSources(node: TreeNode, indexes: readonly number[]): void {
+  if (node.source >= 0) node.source = indexes[node.source]!;
+  if (node.extents !== null) {
+    node.extents = node.extents.map((extent) => ({ ...extent, source: indexes[extent.source]! }));
+  }
+}
+
+/**
+ * Makes a layer ready to lie on `below`: data references rewritten, hard links to
+ * lower layers replaced by the inodes they mean, as long as `below` still is what
+ * the layer found. Returns the directories that carry facts about lower layers.
+ */
+function prepare(layer: FileTree, indexes: readonly number[], below: TreeNode): TreeNode[] {
+  const moved = indexes.some((to, from) => to !== from);
+  const done = new Set<TreeNode>();
+  const flagged: TreeNode[] = [];
+  const descent = new Descent(below);
+  const dirs = [layer.root];
+  const paths = [''];
+  for (let dir = dirs.pop(); dir !== undefined; dir = dirs.pop()) {
+    const path = paths.pop()!;
+    if (dir.implied || dir.opaque || dir.whiteouts !== null) flagged.push(dir);
+    for (const [name, node] of dir.children!) {
+      if ((node.mode & S_IFMT) === S_IFDIR) {
+        dirs.push(node);
+        paths.push(joinPath(path, name));
+      } else if (node.lowerLink !== null) {
+        dir.children!.set(name, findLinkTarget(descent, node.lowerLink, joinPath(path, name)));
+      } else if (moved && (node.source >= 0 || node.extents !== null) && !done.has(node)) {
+        // Hard links come by more than once.
+        done.add(node);
+        rewriteSources(node, indexes);
+      }
+    }
+  }
+  return flagged;
+}
+
+/** The inode that a hard link at `path` to `target` in the lower layers means. */
+export function findLinkTarget(descent: Descent, target: string, path: string): TreeNode {
+  const node = lookupParts(descent, splitPath(target), false);
+  if (node !== null && (node.mode & S_IFMT) !== S_IFDIR) return node;
+  throw new VeneerError(
+    'tree/invalid',
+    `Cannot link ${showPath(path)} to ${showPath(target)}: ${
+      node === null
+        ? 'neither its layer nor a lower one has such a file before it'
+        : 'the lower layers have a directory there'
+    }`,
+  );
+}
+
+/** Lays `layer` on `below`, which becomes the merged tree. */
+function overlay(below: TreeNode, layer: TreeNode, findings: Finding[]): void {
+  const belows = [below];
+  const uppers = [layer];
+  const paths = [''];
+  for (let upper = uppers.pop(); upper !== undefined; upper = uppers.pop()) {
+    const lower = belows.pop()!;
+    const path = paths.pop()!;
+    if (!upper.implied) copyAttributes(upper, lower);
+    if (upper.opaque) {
+      lower.children = upper.children;
+      continue;
+    }
+    const children = lower.children!;
+    if (upper.whiteouts !== null) {
+      for (const name of upper.whiteouts) children.delete(name);
+    }
+    for (const [name, child] of upper.children!) {
+      if ((child.mode & S_IFMT) === S_IFDIR) {
+        const there = children.get(name);
+        if (there !== undefined) {
+          if ((there.mode & S_IFMT) === S_IFDIR) {
+            belows.push(there);
+            uppers.push(child);
+            paths.push(joinPath(path, name));
+            continue;
+          }
+          if (child.implied) {
+            findings.push({
+              code: 'tree/parent-replaced',
+              message: 'a lower layer has no directory here, but a higher one has entries below it',
+              path: joinPath(path, name),
+            });
+          }
+        }
+      }
+      children.set(name, child);
+    }
+  }
+}
