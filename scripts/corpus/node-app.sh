@@ -74,7 +74,6 @@ END
     cp "$file" "$R/app/.next/static/chunks/$(printf %04d $i)-$(sha1sum <"$file" | cut -c1-16).js"
   done
   rm -rf "$R/app/src/pages" "$R/app/src/api"
-  rm -f "$R/app/public/img0"[1-4].bin
   step "RUN build"
 
   mkdir -p "$R/usr/local/bin"
