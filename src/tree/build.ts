@@ -59,7 +59,7 @@ export class TreeBuilder {
 
   /** `source` becomes `sources[0]` of the tree: the tar that payload offsets point into. */
   constructor(
-    source: DataSource = { kind: 'tar', digest: '', size: 0 },
+    source: DataSource = { kind: 'tar', digest: '', size: 0, alignment: 512 },
     limits: TreeLimits = DEFAULT_LIMITS,
   ) {
     this.source = source;
