@@ -4,6 +4,7 @@ export type { Descriptor, LayerDescriptor } from './descriptor.ts';
 export { chainId, chainIds, checkDigest, type Digest, type DigestAlgorithm, digestOf, isDigest, parseDigest } from './digest.ts';
 export { type ImageIndex, parseImageIndex } from './image-index.ts';
 export { MAX_CONFIG_BYTES, MAX_LAYERS, MAX_MANIFEST_BYTES } from './json.ts';
+export { type LayoutChoice, openLayout } from './layout.ts';
 export { type Manifest, parseManifest } from './manifest.ts';
 export type { Compression } from './media-type.ts';
 export {
@@ -15,5 +16,5 @@ export {
   parsePlatform,
   rankPlatform,
 } from './platform.ts';
-export { formatReference, type ImageSourceName, parseImageSource, parseReference, type Reference } from './reference.ts';
+export { formatReference, type ImageSourceName, normalizeReference, parseImageSource, parseReference, type Reference } from './reference.ts';
 export { type FileRange, type ImageSource, isRetryable, type ResolvedImage } from './source.ts';

@@ -84,6 +84,16 @@ export function formatReference(reference: Reference): string {
   return `${reference.domain}/${reference.repository}${tag}${digest}`;
 }
 
+/** `text` as {@link formatReference} gives it, or unchanged when it is no reference. */
+export function normalizeReference(text: string): string {
+  try {
+    return formatReference(parseReference(text));
+  } catch (error) {
+    if (error instanceof VeneerError) return text;
+    throw error;
+  }
+}
+
 /**
  * What the user named: `oci:DIR[:TAG]` or `oci:DIR@DIGEST` (an OCI layout), `docker-archive:FILE[:NAME]` and
  * `oci-archive:FILE[:NAME]` (a tar of either kind; the content decides), else a registry reference, with or without
