@@ -1,0 +1,3 @@
+/** Compression of layer blobs: told by magic, undone as a stream. */
+export { decompress } from './decompress.ts';
+export { type Compression, DETECT_BYTES, detectCompression } from './detect.ts';
