@@ -11,9 +11,13 @@ export interface ByteSource {
   read(offset: number, length: number): Buffer;
 }
 
-/** Bytes in order. The buffer belongs to the sink from then on. */
+/**
+ * Where an image goes. Pieces come in order, `at` being the byte offset of each;
+ * only a self-contained image writes its header last, at 0. The chunk may be
+ * reused as soon as `write` returns.
+ */
 export interface ByteSink {
-  write(chunk: Buffer): void;
+  write(chunk: Buffer, at: number): void;
 }
 
 /** A buffer as a {@link ByteSource}. */

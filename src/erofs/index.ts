@@ -16,3 +16,4 @@ export {
 export { type DiskInode, ErofsReader } from './reader.ts';
 export type { DeviceSlot, Superblock } from './superblock.ts';
 export { deviceTag, type ReadData, writeImage } from './writer.ts';
+export { SelfContainedWriter } from './self-contained.ts';

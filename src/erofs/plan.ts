@@ -44,8 +44,11 @@ import { type XattrEntry, XattrTable, xattrAreaBytes } from './xattr.ts';
 export interface PlanOptions {
   /** Bytes, a power of two from 512 to 4096. 512 needs Linux 6.4 and is what a raw tar needs. */
   readonly blockSize: number;
-  /** Set for a self-contained image: which source is the image itself, and how many blocks are written already. */
-  readonly own?: { readonly source: number; readonly blocks: number };
+  /**
+   * Set for a self-contained image: which source is the image itself, and how many blocks are
+   * written already, and a digest of what they hold (goes into the UUID).
+   */
+  readonly own?: { readonly source: number; readonly blocks: number; readonly identity: string };
 }
 
 /** A device of the image besides the image itself. */
@@ -104,8 +107,8 @@ export interface ErofsPlan {
   readonly xattrs: XattrTable;
   readonly devices: readonly PlannedDevice[];
   readonly sources: readonly DataSource[];
-  /** Source that is the image itself, -1 for none. */
-  readonly ownSource: number;
+  /** Stands for the own data in the UUID; '' without any. */
+  readonly identity: string;
   /** Block address that nids count from: one block before the inodes, so that no inode has number 0. */
   readonly metaBlock: number;
   /** mtime of the compact inodes. */
@@ -146,12 +149,11 @@ export function planImage(tree: FileTree, options: PlanOptions): ErofsPlan {
       hint: 'Block sizes are 512, 1024, 2048 and 4096.',
     });
   }
-  const ownSource = options.own?.source ?? -1;
   const { inodes, whiteout } = collectInodes(tree.root);
   const xattrs = internXattrs(inodes, whiteout);
   const used = new Uint8Array(tree.sources.length);
   for (const inode of inodes) placeContent(inode, blockSize, tree.sources, used);
-  if (ownSource >= 0) used[ownSource] = 0;
+  if (options.own !== undefined) used[options.own.source] = 0;
   const epoch = chooseEpoch(inodes);
 
   const slots = new SlotAllocator(blockSize);
@@ -186,7 +188,7 @@ export function planImage(tree: FileTree, options: PlanOptions): ErofsPlan {
     xattrs,
     devices: placeDevices(tree.sources, used, size, blockSize),
     sources: tree.sources,
-    ownSource,
+    identity: options.own?.identity ?? '',
     metaBlock: inodesAt / blockSize - 1,
     epoch: epoch.mtime,
     epochNsec: epoch.nsec,

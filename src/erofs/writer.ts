@@ -1,5 +1,6 @@
 /** Writes what a plan says: superblock and device table, metadata, copied data. */
 import { createHash } from 'node:crypto';
+import { alignUp } from '../bytes/align.ts';
 import { putByteString } from '../bytes/byte-string.ts';
 import { crc32c } from '../bytes/crc32c.ts';
 import type { ByteSink } from '../bytes/io.ts';
@@ -37,11 +38,11 @@ export type ReadData = (source: number, at: number, length: number) => Buffer;
 /** Copied data goes out in pieces of this size, bytes. */
 const COPY_PIECE = 1 << 20;
 
-/** Writes the whole image in order: for images whose plan has no own data. */
+/** Writes the whole image in order, for a plan without data of its own; `read` fetches what could not be mapped. */
 export function writeImage(plan: ErofsPlan, sink: ByteSink, read: ReadData): void {
   const metadata = buildMetadata(plan);
-  sink.write(buildHeader(plan, metadata));
-  sink.write(metadata);
+  sink.write(buildHeader(plan, metadata), 0);
+  sink.write(metadata, plan.inodesAt);
   writeCopies(plan, sink, read);
 }
 
@@ -85,7 +86,7 @@ export function buildHeader(plan: ErofsPlan, metadata: Buffer): Buffer {
   });
 
   // the same image always has the same UUID: a hash of everything but the UUID and the checksum
-  const hash = createHash('sha256').update(bytes).update(metadata).digest();
+  const hash = createHash('sha256').update(plan.identity).update(bytes).update(metadata).digest();
   hash[6] = (hash[6]! & 0x0f) | 0x80; // RFC 9562: version 8, made by rules of our own
   hash[8] = (hash[8]! & 0x3f) | 0x80;
   hash.copy(bytes, base + at.uuid, 0, 16);
@@ -252,22 +253,31 @@ function writeDirectory(
   }
 }
 
-function writeCopies(plan: ErofsPlan, sink: ByteSink, read: ReadData): void {
+/** Writes the data that could not be mapped, from `copiesAt` to the end of the image. */
+export function writeCopies(plan: ErofsPlan, sink: ByteSink, read: ReadData): void {
   for (const inode of plan.inodes) {
     const { data } = inode;
+    const at = plan.copiesAt + inode.copyAt;
     if (data?.kind === 'copied') {
-      copyRange(inode, 0, Math.ceil(inode.size / plan.blockSize) * plan.blockSize, sink, read);
+      copyRange(inode, 0, alignUp(inode.size, plan.blockSize), at, sink, read);
     } else if (data?.kind === 'chunked' && data.copied > 0) {
       for (let chunk = 0; chunk < data.sources.length; chunk++) {
-        if (data.sources[chunk] === COPY)
-          copyRange(inode, chunk * data.chunkSize, data.chunkSize, sink, read);
+        if (data.sources[chunk] !== COPY) continue;
+        copyRange(inode, chunk * data.chunkSize, data.chunkSize, at + data.ats[chunk]!, sink, read);
       }
     }
   }
 }
 
-/** Writes `length` bytes of the file from `begin` on; holes and what lies behind its end are zeros. */
-function copyRange(inode: PlannedInode, begin: number, length: number, sink: ByteSink, read: ReadData): void {
+/** Writes `length` bytes of the file from `begin` on to `at`; holes and what lies behind its end are zeros. */
+function copyRange(
+  inode: PlannedInode,
+  begin: number,
+  length: number,
+  at: number,
+  sink: ByteSink,
+  read: ReadData,
+): void {
   const extents = fileExtents(inode.node);
   for (let done = 0; done < length; done += COPY_PIECE) {
     const from = begin + done;
@@ -279,7 +289,7 @@ function copyRange(inode: PlannedInode, begin: number, length: number, sink: Byt
       if (low >= high) break;
       read(extent.source, extent.at + low - extent.offset, high - low).copy(piece, low - from);
     }
-    sink.write(piece);
+    sink.write(piece, at + done);
   }
 }
 
