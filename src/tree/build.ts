@@ -81,7 +81,7 @@ export class TreeBuilder {
     const slash = end === 0 ? -1 : raw.lastIndexOf('/', end - 1);
     const name = raw.slice(slash + 1, end);
     if (name === '' || name === '.' || name === '..') return this.addOdd(entry);
-    const length = slash < 0 ? 0 : slash;
+    const length = Math.max(slash, 0);
     if (this.parentName === null || this.parentName.length !== length || !raw.startsWith(this.parentName)) {
       const parentName = raw.slice(0, length);
       if (hasDotDot(parentName))

@@ -69,7 +69,8 @@ export function rewriteSources(node: TreeNode, indexes: readonly number[]): void
  */
 function prepare(layer: FileTree, indexes: readonly number[], below: TreeNode): TreeNode[] {
   const moved = indexes.some((to, from) => to !== from);
-  const done = new Set<TreeNode>();
+  // A hard-linked inode comes by once a name. Mostly its index tells that it is rewritten already.
+  const done = indexes.every((to) => to >= indexes.length) ? null : new Set<TreeNode>();
   const flagged: TreeNode[] = [];
   const descent = new Descent(below);
   const dirs = [layer.root];
@@ -83,9 +84,10 @@ function prepare(layer: FileTree, indexes: readonly number[], below: TreeNode): 
         paths.push(joinPath(path, name));
       } else if (node.lowerLink !== null) {
         dir.children!.set(name, findLinkTarget(descent, node.lowerLink, joinPath(path, name)));
-      } else if (moved && (node.source >= 0 || node.extents !== null) && !done.has(node)) {
-        // Hard links come by more than once.
-        done.add(node);
+      } else if (moved) {
+        const source = node.extents === null ? node.source : (node.extents[0]?.source ?? -1);
+        if (source < 0 || (done === null ? source >= indexes.length : done.has(node))) continue;
+        done?.add(node);
         rewriteSources(node, indexes);
       }
     }
