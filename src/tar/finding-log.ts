@@ -1,0 +1,35 @@
+import type { Finding } from '../errors.ts';
+
+/** Longest part of a name that a finding repeats, so that hostile names cannot fill the memory. */
+const SHOWN_PATH = 4096;
+
+/** Findings in the order they came, bounded: from `limit` on they are only counted. */
+export class FindingLog {
+  readonly findings: Finding[] = [];
+  readonly #limit: number;
+  #dropped = 0;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  add(code: string, message: string, offset: number, path?: string): void {
+    if (this.findings.length >= this.#limit) {
+      this.#dropped++;
+      return;
+    }
+    if (path === undefined) this.findings.push({ code, message, offset });
+    else this.findings.push({ code, message, path: path.slice(0, SHOWN_PATH), offset });
+  }
+
+  /** Says how many findings there was no room for. */
+  close(): void {
+    if (this.#dropped > 0) {
+      this.findings.push({
+        code: 'tar/more-findings',
+        message: `${this.#dropped} more findings are not listed`,
+      });
+      this.#dropped = 0;
+    }
+  }
+}

@@ -1,0 +1,5 @@
+/** Tar bytes to entries: see {@link TarScanner} for streams, {@link scanSource} for files. */
+export type { EntryType, SparseSegment, TarEntry } from './entry.ts';
+export { DEFAULT_LIMITS, type TarLimits } from './limits.ts';
+export { TarScanner, type TarScanOptions } from './scan.ts';
+export { type ScanSourceOptions, scanSource } from './scan-source.ts';
