@@ -28,16 +28,19 @@ export function sysCode(name: string): ErrorCode {
   return Object.hasOwn(ERROR_CODES, code) ? (code as ErrorCode) : 'sys/failed';
 }
 
-/** What <asm-generic/errno.h> has and Node does not name. */
-const UNNAMED: Record<number, readonly [name: string, text: string]> = {
+/** Names and texts of <asm-generic/errno.h> that Node lacks or words for sockets. */
+const OWN_WORDS: Record<number, readonly [name: string, text: string]> = {
   15: ['ENOTBLK', 'block device required'],
+  16: ['EBUSY', 'device or resource busy'],
+  74: ['EBADMSG', 'bad message'],
+  95: ['ENOTSUP', 'operation not supported'],
   116: ['ESTALE', 'stale file handle'],
   117: ['EUCLEAN', 'structure needs cleaning'],
 };
 
 /** The error of errno number `number` as "Cannot WHAT: text (NAME)". */
 export function sysError(number: number, what: string, details: ErrorDetails = {}): VeneerError {
-  const [name, text] = UNNAMED[number] ?? [getSystemErrorName(-number), getSystemErrorMessage(-number)];
+  const [name, text] = OWN_WORDS[number] ?? [getSystemErrorName(-number), getSystemErrorMessage(-number)];
   return new VeneerError(sysCode(name), `Cannot ${what}: ${text} (${name})`, details);
 }
 

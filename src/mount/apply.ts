@@ -1,0 +1,390 @@
+/**
+ * Does a plan: checks, makes EROFS mounts that are attached nowhere, puts overlayfs above them where asked,
+ * and attaches one mount at the target. Whatever fails, everything done before is undone.
+ *
+ * Killed at any moment it leaves at most an entry below `runDir` and, on kernels before 6.15, layers attached
+ * inside that entry: {@link sweepStale} removes both. Loop devices clear themselves.
+ */
+import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { VeneerError } from '../errors.ts';
+import { attachLoop } from '../sys/loop.ts';
+import {
+  attachMount,
+  changeDirectory,
+  createFs,
+  detachMount,
+  MAX_FS_STRING,
+  MOUNT_ATTR,
+  MS,
+  mountFs,
+  mountOld,
+  openFs,
+  setFsFd,
+  setFsFlag,
+  setFsString,
+} from '../sys/mount-api.ts';
+import { OVERLAY_SOURCE, readBootId, readNamespace } from './alive.ts';
+import { type CheckedImage, checkImage } from './check-image.ts';
+import { anchorPath, deleteEntry, type Entry, makeEntry, retireEntry, writeRecord } from './entry.ts';
+import { readMountInfo } from './mountinfo.ts';
+import { attributeBits, oldFlagBits } from './options.ts';
+import { checkPrivilege, explainMountError } from './privilege.ts';
+import { sweepStale } from './sweep.ts';
+import type { Backing, MountPlan, MountRecord, MountStep } from './types.ts';
+import { copyRootAttributes, prepareUpper, upperPath, workPath } from './upper.ts';
+
+/** Names of mounts inside the anchor that are no layers. */
+const EMPTY_NAME = 'e';
+const MERGED_NAME = 'm';
+/** A path that overlayfs takes as it is, in every kernel's way of escaping. */
+const PLAIN_PATH = /^[\w./@%=+-]+$/;
+
+export interface ApplyHooks {
+  /** Called before each step. What it throws ends the mount, and everything is undone. */
+  readonly onStep?: (step: MountStep) => void;
+}
+
+/** Mounts. The record is what `listMounts` will list. */
+export function applyMount(plan: MountPlan, hooks: ApplyHooks = {}): MountRecord {
+  try {
+    return runSteps(plan, plan.steps, hooks);
+  } catch (error) {
+    // No CONFIG_EROFS_FS_BACKED_BY_FILE, or the store's file system is stacked too deep.
+    if (!(error instanceof VeneerError) || error.code !== 'sys/ENOTBLK') throw error;
+    if (plan.fallback !== null) return runSteps(plan, plan.fallback, hooks);
+    throw new VeneerError(
+      'mount/unsupported',
+      `${error.message}: this kernel does not mount regular files here`,
+      {
+        hint: 'Use loop devices, or leave the choice to veneer.',
+        cause: error,
+      },
+    );
+  }
+}
+
+function runSteps(plan: MountPlan, steps: readonly MountStep[], hooks: ApplyHooks): MountRecord {
+  const work = new MountWork(plan);
+  try {
+    for (const step of steps) {
+      hooks.onStep?.(step);
+      work.run(step);
+    }
+    return work.finish();
+  } catch (error) {
+    work.undo();
+    throw error;
+  } finally {
+    work.close();
+  }
+}
+
+/** What has been taken so far. */
+class MountWork {
+  readonly #plan: MountPlan;
+  #target = '';
+  readonly #checked: CheckedImage[] = [];
+  #entry: Entry | null = null;
+  #anchored = false;
+  /** Detached lower mounts, bottom first. */
+  readonly #lowers: number[] = [];
+  #upper: { directory: string; ephemeral: boolean; fresh: boolean } | null = null;
+  /** The mount that will be visible. */
+  #top: number | null = null;
+  #type: 'erofs' | 'overlay' = 'erofs';
+  #backing: Backing = 'file';
+  #record: MountRecord | null = null;
+  /** Every descriptor but the entry's to close in the end, whatever happens. */
+  readonly #open: number[] = [];
+
+  constructor(plan: MountPlan) {
+    this.#plan = plan;
+  }
+
+  run(step: MountStep): void {
+    const { request } = this.#plan;
+    switch (step.do) {
+      case 'check-privilege':
+        checkPrivilege();
+        break;
+      case 'check-target':
+        this.#target = resolveTarget(step.target);
+        break;
+      case 'check-image':
+        this.#checked[step.image] = checkImage(request.images[step.image]!, this.#nameImage(step.image));
+        break;
+      case 'make-entry':
+        sweepStale(request.runDir);
+        this.#entry = makeEntry(request.runDir);
+        break;
+      case 'make-anchor':
+        this.#makeAnchor();
+        break;
+      case 'mount-empty':
+        this.#addLower(this.#mountEmpty(), step.anchored ? EMPTY_NAME : null);
+        break;
+      case 'mount-image':
+        this.#backing = step.backing;
+        this.#addLower(this.#mountImage(step.image, step.backing), step.anchored ? String(step.image) : null);
+        break;
+      case 'prepare-upper':
+        this.#prepareUpper(step.upper);
+        break;
+      case 'mount-overlay':
+        this.#type = 'overlay';
+        this.#top = step.anchored ? this.#overlayAnchored(step.rw) : this.#overlayDetached(step.rw);
+        this.#open.push(this.#top);
+        break;
+      case 'write-record':
+        this.#writeRecord();
+        break;
+      case 'attach':
+        explainMountError(() => attachMount(this.#visible(), this.#target));
+        break;
+      case 'drop-anchor':
+        this.#dropAnchor();
+        break;
+    }
+  }
+
+  finish(): MountRecord {
+    return this.#record!;
+  }
+
+  /** Gives back everything; errors on the way must not hide the one that brought us here. */
+  undo(): void {
+    if (this.#record !== null) {
+      const { mountId } = this.#record;
+      const mine = readMountInfo().find(
+        (mount) => mount.mountId === mountId && mount.target === this.#target,
+      );
+      if (mine !== undefined) detachMount(this.#target, { lazy: true });
+    }
+    if (this.#anchored) this.#dropAnchor();
+    this.#closeMounts();
+    if (this.#entry !== null) deleteEntry(retireEntry(this.#entry));
+  }
+
+  close(): void {
+    this.#closeMounts();
+    if (this.#entry !== null) closeSync(this.#entry.fd);
+    this.#entry = null;
+  }
+
+  #closeMounts(): void {
+    for (const fd of this.#open.splice(0).reverse()) closeSync(fd);
+  }
+
+  #nameImage(image: number): string {
+    const { mode, images, label } = this.#plan.request;
+    if (mode === 'layers') return `layer ${image + 1} of ${images.length}`;
+    return label === undefined ? 'the image' : label;
+  }
+
+  #visible(): number {
+    return this.#top ?? this.#lowers[0]!;
+  }
+
+  #makeAnchor(): void {
+    const anchor = anchorPath(this.#entry!.path);
+    mkdirSync(anchor, { mode: 0o700 });
+    mountOld('veneer', anchor, 'tmpfs', MS.NODEV | MS.NOSUID, 'mode=0700');
+    this.#anchored = true;
+    // Else every layer would be copied into the namespaces that share the mounts around it.
+    mountOld('none', anchor, '', MS.PRIVATE, '');
+  }
+
+  #dropAnchor(): void {
+    this.#anchored = false;
+    detachMount(anchorPath(this.#entry!.path), { lazy: true });
+  }
+
+  #addLower(mount: number, name: string | null): void {
+    this.#lowers.push(mount);
+    this.#open.push(mount);
+    if (name === null) return;
+    const directory = join(anchorPath(this.#entry!.path), name);
+    mkdirSync(directory);
+    attachMount(mount, directory);
+  }
+
+  #mountEmpty(): number {
+    return this.#withContext('tmpfs', (fs) => {
+      setFsString(fs, 'mode', '0755');
+      createFs(fs);
+      return mountFs(fs, MOUNT_ATTR.RDONLY);
+    });
+  }
+
+  #mountImage(image: number, backing: Backing): number {
+    const { primary, devices } = this.#plan.request.images[image]!;
+    const attributes = this.#isOnlyMount() ? attributeBits(this.#plan.flags) : 0;
+    // Block devices need no loop device around them.
+    const wrap = backing === 'loop' && this.#checked[image]!.kind === 'file';
+    const passed: number[] = [];
+    try {
+      const pass = (path: string): string => {
+        if (wrap) {
+          const loop = attachLoop(path, LOOP_BLOCK_SIZE);
+          passed.push(loop.fd);
+          return loop.path;
+        }
+        if (Buffer.byteLength(path) <= MAX_FS_STRING) return path;
+        const fd = openSync(path, 'r');
+        passed.push(fd);
+        return `/proc/self/fd/${fd}`;
+      };
+      return this.#withContext('erofs', (fs) => {
+        setFsFlag(fs, 'ro');
+        setFsString(fs, 'source', pass(primary));
+        for (const device of devices) setFsString(fs, 'device', pass(device.path));
+        explainMountError(() => createFs(fs), this.#nameImage(image), this.#checked[image]!.blockSize);
+        return mountFs(fs, attributes | MOUNT_ATTR.RDONLY);
+      });
+    } finally {
+      for (const fd of passed) closeSync(fd);
+    }
+  }
+
+  /** No overlay comes above: the one lower mount is what will be seen. */
+  #isOnlyMount(): boolean {
+    return this.#plan.request.mode === 'merged' && this.#plan.request.rw === undefined;
+  }
+
+  #prepareUpper(given: string | null): void {
+    const ephemeral = given === null;
+    const directory = given ?? this.#entry!.path;
+    if (ephemeral) {
+      // The entry's own lock is held already, and nobody else knows its name.
+      mkdirSync(workPath(directory), { mode: 0o700 });
+      mkdirSync(upperPath(directory), { mode: 0o700 });
+    }
+    const prepared = ephemeral ? null : prepareUpper(directory, readMountInfo());
+    if (prepared !== null) this.#open.push(prepared.fd);
+    this.#upper = { directory, ephemeral, fresh: prepared?.fresh ?? true };
+    if (this.#upper.fresh) copyRootAttributes(this.#lowers.at(-1)!, upperPath(directory));
+  }
+
+  /** Options besides the layers. Image layers are not trusted to redirect look-ups or to hold metadata-only files. */
+  #overlayOptions(rw: boolean): [key: string, value: string | null][] {
+    const options: [string, string | null][] = [
+      ['redirect_dir', 'nofollow'],
+      ['metacopy', 'off'],
+    ];
+    if (!rw) return options;
+    const { directory, ephemeral } = this.#upper!;
+    options.push(
+      ['upperdir', this.#plainPath(upperPath(directory))],
+      ['workdir', this.#plainPath(workPath(directory))],
+    );
+    // What is thrown away with the mount need not reach the disk.
+    if (ephemeral) options.push(['volatile', null]);
+    return options;
+  }
+
+  #plainPath(path: string): string {
+    if (PLAIN_PATH.test(path) && path.length <= MAX_FS_STRING) return path;
+    const fd = openSync(path, 'r');
+    this.#open.push(fd);
+    return `/proc/self/fd/${fd}`;
+  }
+
+  #overlayDetached(rw: boolean): number {
+    return this.#withContext('overlay', (fs) => {
+      setFsString(fs, 'source', OVERLAY_SOURCE);
+      if (!rw) setFsFlag(fs, 'ro');
+      for (const lower of this.#lowers.toReversed()) setFsFd(fs, 'lowerdir+', lower);
+      for (const [key, value] of this.#overlayOptions(rw)) {
+        if (value === null) setFsFlag(fs, key);
+        else setFsString(fs, key, value);
+      }
+      explainMountError(() => createFs(fs), 'the overlay');
+      return mountFs(fs, attributeBits(this.#plan.flags));
+    });
+  }
+
+  /** mount(2) has room for one page of options: layers go by short names relative to the anchor. */
+  #overlayAnchored(rw: boolean): number {
+    const { images } = this.#plan.request;
+    const names = images.map((_, image) => String(image)).reverse();
+    if (this.#lowers.length > images.length) names.push(EMPTY_NAME);
+    const options = [['lowerdir', names.join(':')] as const, ...this.#overlayOptions(rw)];
+    const data = options.map(([key, value]) => (value === null ? key : `${key}=${value}`)).join(',');
+    const anchor = anchorPath(this.#entry!.path);
+    const merged = join(anchor, MERGED_NAME);
+    mkdirSync(merged);
+    const here = openSync('.', 'r');
+    try {
+      changeDirectory(anchor);
+      explainMountError(
+        () => mountOld(OVERLAY_SOURCE, merged, 'overlay', oldFlagBits(this.#plan.flags), data),
+        'the overlay',
+      );
+    } finally {
+      changeDirectory(`/proc/self/fd/${here}`);
+      closeSync(here);
+    }
+    return openSync(merged, O_PATH);
+  }
+
+  #withContext<T>(type: string, work: (fs: number) => T): T {
+    const fs = explainMountError(() => openFs(type));
+    try {
+      return work(fs);
+    } finally {
+      closeSync(fs);
+    }
+  }
+
+  #writeRecord(): void {
+    const { request, flags } = this.#plan;
+    const mount = this.#visible();
+    const { dev } = fstatSync(mount);
+    this.#record = {
+      id: this.#entry!.id,
+      label: request.label ?? null,
+      target: this.#target,
+      mode: request.mode,
+      backing: this.#backing,
+      flags,
+      images: request.images,
+      upper: this.#upper?.directory ?? null,
+      ephemeral: this.#upper?.ephemeral ?? false,
+      type: this.#type,
+      mountId: readMountId(mount),
+      device: `${(dev >>> 8) & 0xfff}:${(dev & 0xff) | ((dev >>> 12) & 0xfff00)}`,
+      namespace: readNamespace(),
+      boot: readBootId(),
+    };
+    writeRecord(this.#entry!, this.#record);
+  }
+}
+
+/** Fits every EROFS block size. */
+const LOOP_BLOCK_SIZE = 512;
+// <asm-generic/fcntl.h>
+const O_PATH = 0o10000000;
+
+function resolveTarget(target: string): string {
+  let real: string;
+  try {
+    real = realpathSync(target);
+  } catch (cause) {
+    const reason = (cause as NodeJS.ErrnoException).code;
+    throw new VeneerError('mount/bad-target', `Cannot mount at ${target}: it does not exist (${reason})`, {
+      hint: 'Make the directory first.',
+      cause,
+    });
+  }
+  if (!statSync(real).isDirectory()) {
+    throw new VeneerError('mount/bad-target', `Cannot mount at ${target}: it is not a directory`);
+  }
+  return real;
+}
+
+/** The kernel's id of the mount behind a descriptor, proc_pid_fdinfo(5). */
+function readMountId(fd: number): number {
+  const match = /^mnt_id:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'));
+  return Number(match?.[1]);
+}

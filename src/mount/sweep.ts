@@ -1,0 +1,61 @@
+/** Cleaning up after processes that were killed, mounts that others removed, and reboots. */
+import { closeSync } from 'node:fs';
+import { VeneerError } from '../errors.ts';
+import { detachMount } from '../sys/mount-api.ts';
+import { isUpperInUse, judgeRecord } from './alive.ts';
+import {
+  deleteEntry,
+  listEntries,
+  listRetired,
+  lockEntry,
+  readRecord,
+  retireEntry,
+  withRunDir,
+} from './entry.ts';
+import { isBelow, readMountInfo } from './mountinfo.ts';
+import type { SweepReport } from './types.ts';
+import { upperPath } from './upper.ts';
+
+/**
+ * Removes every entry below `runDir` that nobody works on and whose mount does not live: half-made mounts with
+ * what they left attached, records whose mount is gone, ephemeral changes of both. Mounts that other mount
+ * namespaces still have are left alone.
+ */
+export function sweepStale(runDir: string): SweepReport {
+  const report = { stale: [] as string[], unfinished: [] as string[], detached: [] as string[] };
+  const ids = listEntries(runDir);
+  if (ids.length > 0)
+    withRunDir(runDir, () => {
+      for (const id of ids) sweepEntry(runDir, id, report);
+    });
+  for (const dead of listRetired(runDir)) deleteEntry(dead);
+  return report;
+}
+
+function sweepEntry(runDir: string, id: string, report: Record<keyof SweepReport, string[]>): void {
+  const entry = lockEntry(runDir, id);
+  if (entry === null) return;
+  try {
+    const mounts = readMountInfo();
+    // What a killed process left attached, topmost first; a mount over it keeps those below busy.
+    for (const { target } of mounts.filter((mount) => isBelow(mount.target, entry.path)).reverse()) {
+      try {
+        detachMount(target, { lazy: true });
+        report.detached.push(target);
+      } catch (error) {
+        // A lazy detach takes all mounts below with it.
+        if (!(error instanceof VeneerError) || (error.code !== 'sys/EINVAL' && error.code !== 'sys/ENOENT'))
+          throw error;
+      }
+    }
+    const record = readRecord(runDir, id);
+    const lives =
+      record === null ? isUpperInUse(upperPath(entry.path), mounts) : judgeRecord(record, mounts) !== 'stale';
+    if (lives) return;
+    retireEntry(entry);
+    if (record === null) report.unfinished.push(id);
+    else report.stale.push(record.target);
+  } finally {
+    closeSync(entry.fd);
+  }
+}
