@@ -14,6 +14,6 @@ export {
   planImage,
 } from './plan.ts';
 export { type DiskInode, ErofsReader } from './reader.ts';
+export { SelfContainedWriter } from './self-contained.ts';
 export type { DeviceSlot, Superblock } from './superblock.ts';
 export { deviceTag, type ReadData, writeImage } from './writer.ts';
-export { SelfContainedWriter } from './self-contained.ts';

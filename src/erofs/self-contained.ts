@@ -154,7 +154,10 @@ export class SelfContainedWriter {
 }
 
 /** Joins runs that share a block or touch the next one, so that every region is whole blocks. */
-function joinRuns(runs: readonly { readonly offset: number; readonly length: number }[], blockSize: number): Region[] {
+function joinRuns(
+  runs: readonly { readonly offset: number; readonly length: number }[],
+  blockSize: number,
+): Region[] {
   const regions: Region[] = [];
   for (const { offset, length } of runs) {
     const begin = offset - (offset % blockSize);
