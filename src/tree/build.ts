@@ -98,10 +98,7 @@ export class TreeBuilder {
   finish(): FileTree {
     settleWhiteouts(this.withWhiteouts, this.opaque);
     for (const { path, entry, offset } of this.lowerLinks) {
-      this.descent.start(cleanPath(path));
-      const name = this.descent.pending.shift();
-      if (name === undefined || this.descent.run() !== 'end' || !this.descent.dir.children!.has(name))
-        continue;
+      if (!hasName(this.root, path)) continue;
       this.findings.push({
         code: 'tree/link-forward',
         message: `the target of this hard link, ${showPath(path)}, comes later in the layer: the link means what a lower layer has there`,
@@ -286,7 +283,8 @@ export class TreeBuilder {
     // Making the link would first remove what has its name, and so the target.
     const through =
       at >= 0 && (at + 1 < dirs.length ? descent.names[at] : stop === 'end' ? null : descent.name) === name;
-    if (stop === 'blocked' || through) throw this.linkError(entry, 'the way to its target is no directory');
+    if (through) throw this.linkError(entry, 'its target is below the link itself');
+    if (stop === 'blocked') throw this.linkError(entry, 'a parent of its target is no directory');
     if (stop === 'end') {
       if (descent.dir === parent && last === name) {
         this.find('tree/link-self', 'a hard link to itself means nothing', entry);
@@ -402,6 +400,16 @@ export class TreeBuilder {
 
 function isWhiteout(name: string): boolean {
   return name.startsWith(WHITEOUT_PREFIX);
+}
+
+/** Is there such a name, symlinks not followed? `path` is clean. */
+function hasName(root: TreeNode, path: string): boolean {
+  let node: TreeNode | undefined = root;
+  for (const part of path.split('/')) {
+    node = node.children?.get(part);
+    if (node === undefined) return false;
+  }
+  return true;
 }
 
 /** Points the node at its bytes in the tar. */
