@@ -1,6 +1,7 @@
 /** What node:fs cannot do to an inode: special files, times in nanoseconds, exchanging renames, reflinks. */
+import { constants } from 'node:os';
 import { check, cString, type SysPath, showPath } from './error.ts';
-import { libc } from './libc.ts';
+import { errno, libc } from './libc.ts';
 
 // <fcntl.h>
 const AT_FDCWD = -100;
@@ -9,6 +10,9 @@ const AT_SYMLINK_NOFOLLOW = 0x100;
 const RENAME_NOREPLACE = 1;
 const RENAME_EXCHANGE = 2;
 const FICLONE = 0x40049409;
+// <linux/fsverity.h>
+const FS_IOC_MEASURE_VERITY = 0xc0046686;
+const FSVERITY_DIGEST_SIZE = 4 + 64;
 
 /** Seconds since the epoch (may be negative) and 0..999_999_999 nanoseconds counted forward from them. */
 export interface Timestamp {
@@ -60,4 +64,12 @@ export function renameNew(from: SysPath, to: SysPath): void {
 /** Makes `target` share all blocks of `source` (both open files). `sys/ENOTSUP`, `sys/EXDEV`, `sys/EINVAL`: not here. */
 export function cloneFile(source: number, target: number): void {
   check(libc('ioctlValue')(target, FICLONE, source), `share the blocks of file descriptor ${source}`);
+}
+
+/** True when the file's file system has fs-verity, whether or not this file uses it. */
+export function supportsVerity(fd: number): boolean {
+  const digest = Buffer.alloc(FSVERITY_DIGEST_SIZE);
+  digest.writeUInt16LE(64, 2);
+  if (libc('ioctlPointer')(fd, FS_IOC_MEASURE_VERITY, digest) !== -1) return true;
+  return errno() === constants.errno.ENODATA;
 }
