@@ -33,7 +33,8 @@ export async function archiveFiles(file: string): Promise<NamedFiles> {
       for (let hops = 0; hops <= MAX_LINKS; hops++) {
         const member = members.get(at);
         if (member === undefined) return null;
-        if ('problem' in member) throw new VeneerError('oci/unsupported', `Cannot read ${path} in ${file}: ${member.problem}`);
+        if ('problem' in member)
+          throw new VeneerError('oci/unsupported', `Cannot read ${path} in ${file}: ${member.problem}`);
         if ('offset' in member) return { path: file, offset: member.offset, length: member.length };
         at = member.target;
       }
@@ -51,7 +52,7 @@ async function indexArchive(file: string): Promise<ReadonlyMap<string, Member>> 
     const { size } = await handle.stat();
     const buffer = Buffer.allocUnsafe(READ_BYTES);
     let at = 0;
-    while (at < size) {
+    while (at < size && !scanner.ended) {
       const skippable = Math.min(scanner.skippable, size - at);
       if (skippable > 0) {
         scanner.skip(skippable);
@@ -75,7 +76,10 @@ function addMember(members: Map<string, Member>, entry: TarEntry, file: string):
   const path = cleanPath(entry.path);
   if (path === null || path === '') return;
   if (members.size >= MAX_MEMBERS) {
-    throw new VeneerError('oci/limit', `Cannot read ${file}: more than ${MAX_MEMBERS} members, at offset ${entry.headerOffset}`);
+    throw new VeneerError(
+      'oci/limit',
+      `Cannot read ${file}: more than ${MAX_MEMBERS} members, at offset ${entry.headerOffset}`,
+    );
   }
   const member = memberOf(entry, path);
   if (member !== null) members.set(path, member);

@@ -9,7 +9,13 @@ import { VeneerError } from '../errors.ts';
 import { archiveFiles } from './archive-files.ts';
 import { parseImageConfig } from './config.ts';
 import { digestOf } from './digest.ts';
-import { MAX_CONFIG_BYTES, MAX_INDEX_ENTRIES, MAX_LAYERS, MAX_MANIFEST_BYTES, parseDocument } from './json.ts';
+import {
+  MAX_CONFIG_BYTES,
+  MAX_INDEX_ENTRIES,
+  MAX_LAYERS,
+  MAX_MANIFEST_BYTES,
+  parseDocument,
+} from './json.ts';
 import { openLayoutFiles } from './layout.ts';
 import { OCI_CONFIG, OCI_LAYER, OCI_MANIFEST } from './media-type.ts';
 import { type NamedFiles, readRange, streamRange } from './named-files.ts';
@@ -41,10 +47,18 @@ export async function openDockerArchive(file: string, name?: string): Promise<Im
   }
   const manifest = await files.locate('manifest.json');
   if (manifest === null) {
-    throw new VeneerError('oci/not-found', `Cannot open ${file}: neither docker's manifest.json nor an OCI layout is in it`);
+    throw new VeneerError(
+      'oci/not-found',
+      `Cannot open ${file}: neither docker's manifest.json nor an OCI layout is in it`,
+    );
   }
   const what = `manifest.json in ${file}`;
-  const images = parseDocument(archiveSchema, await readRange(manifest, MAX_MANIFEST_BYTES, what), MAX_MANIFEST_BYTES, what);
+  const images = parseDocument(
+    archiveSchema,
+    await readRange(manifest, MAX_MANIFEST_BYTES, what),
+    MAX_MANIFEST_BYTES,
+    what,
+  );
   return openImage(files, file, baseName, chooseImage(images, name, file), name);
 }
 
@@ -78,13 +92,19 @@ async function openImage(
     JSON.stringify({ schemaVersion: 2, mediaType: OCI_MANIFEST, config: configDescriptor, layers }),
   );
   const top = {
-    descriptor: { mediaType: OCI_MANIFEST, digest: digestOf(manifestBytes), size: manifestBytes.length, annotations: {} },
+    descriptor: {
+      mediaType: OCI_MANIFEST,
+      digest: digestOf(manifestBytes),
+      size: manifestBytes.length,
+      annotations: {},
+    },
     bytes: manifestBytes,
   };
   const read: ReadDocument = async () => config;
   const locate = (digest: string): FileRange => {
     const range = blobs.get(digest);
-    if (range === undefined) throw new VeneerError('oci/not-found', `Cannot read the blob ${digest} in ${file}: it is not there`);
+    if (range === undefined)
+      throw new VeneerError('oci/not-found', `Cannot read the blob ${digest} in ${file}: it is not there`);
     return range;
   };
   return {
@@ -106,20 +126,34 @@ function chooseImage(images: readonly ArchiveImage[], name: string | undefined, 
   const chosen =
     name === undefined
       ? only
-      : images.find((image) => image.RepoTags?.some((tag) => tag === name || normalizeReference(tag) === normalizeReference(name)));
+      : images.find((image) =>
+          image.RepoTags?.some((tag) => tag === name || normalizeReference(tag) === normalizeReference(name)),
+        );
   if (chosen !== undefined) return chosen;
   const hint = names.length === 0 ? undefined : `It has ${names.slice(0, 20).join(', ')}.`;
-  const reason = name === undefined ? `it has ${images.length} images and none was named` : `no image is named ${name}`;
-  throw new VeneerError('oci/not-found', `Cannot open ${file}: ${reason}`, hint === undefined ? {} : { hint });
+  const reason =
+    name === undefined ? `it has ${images.length} images and none was named` : `no image is named ${name}`;
+  throw new VeneerError(
+    'oci/not-found',
+    `Cannot open ${file}: ${reason}`,
+    hint === undefined ? {} : { hint },
+  );
 }
 
 /** The config's file is named by its digest, with or without `.json`; that is checked where it is so. */
 async function readConfig(files: NamedFiles, file: string, name: string): Promise<Buffer> {
-  const bytes = await readRange(await mustLocate(files, file, name), MAX_CONFIG_BYTES, `the config ${name} in ${file}`);
+  const bytes = await readRange(
+    await mustLocate(files, file, name),
+    MAX_CONFIG_BYTES,
+    `the config ${name} in ${file}`,
+  );
   const expected = /(?:^|\/)([a-f0-9]{64})(?:\.json)?$/.exec(name)?.[1];
   const found = digestOf(bytes);
   if (expected !== undefined && found !== `sha256:${expected}`) {
-    throw new VeneerError('oci/digest-mismatch', `Cannot use the config ${name} in ${file}: its digest is ${found}`);
+    throw new VeneerError(
+      'oci/digest-mismatch',
+      `Cannot use the config ${name} in ${file}: its digest is ${found}`,
+    );
   }
   return bytes;
 }
@@ -151,4 +185,3 @@ async function mustLocate(files: NamedFiles, file: string, name: string): Promis
   if (range === null) throw new VeneerError('oci/not-found', `Cannot open ${file}: it has no ${name}`);
   return range;
 }
-

@@ -9,7 +9,13 @@ import { MAX_MANIFEST_BYTES, parseDocument } from './json.ts';
 import { DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST } from './media-type.ts';
 import { directoryFiles, type NamedFiles, readRange, streamRange } from './named-files.ts';
 import { normalizeReference } from './reference.ts';
-import { checkDocument, type FileRange, type ImageSource, type ReadDocument, resolveAmong } from './source.ts';
+import {
+  checkDocument,
+  type FileRange,
+  type ImageSource,
+  type ReadDocument,
+  resolveAmong,
+} from './source.ts';
 
 /** Which of the images in a layout. Without either: the only one, or the one tagged `latest`. */
 export interface LayoutChoice {
@@ -20,7 +26,9 @@ export interface LayoutChoice {
 const REF_NAME = 'org.opencontainers.image.ref.name';
 const CONTAINERD_NAME = 'io.containerd.image.name';
 
-const layoutSchema = v.object({ imageLayoutVersion: v.pipe(v.string(), v.regex(/^1\.[0-9]+\.[0-9]+$/, 'not a version 1.x.y')) });
+const layoutSchema = v.object({
+  imageLayoutVersion: v.pipe(v.string(), v.regex(/^1\.[0-9]+\.[0-9]+$/, 'not a version 1.x.y')),
+});
 const mediaTypeSchema = v.object({
   mediaType: v.optional(v.picklist([OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST])),
   manifests: v.optional(v.array(v.unknown())),
@@ -30,9 +38,16 @@ const mediaTypeSchema = v.object({
 export async function openLayout(dir: string, choice: LayoutChoice = {}): Promise<ImageSource> {
   const files = await directoryFiles(dir);
   if ((await files.locate('oci-layout')) === null) {
-    throw new VeneerError('oci/not-found', `Cannot open the image in ${dir}: not an OCI layout, it has no oci-layout file`);
+    throw new VeneerError(
+      'oci/not-found',
+      `Cannot open the image in ${dir}: not an OCI layout, it has no oci-layout file`,
+    );
   }
-  return openLayoutFiles(files, { place: dir, baseName: basename(resolvePath(dir)) || 'image', fullNames: false }, choice);
+  return openLayoutFiles(
+    files,
+    { place: dir, baseName: basename(resolvePath(dir)) || 'image', fullNames: false },
+    choice,
+  );
 }
 
 export interface LayoutPlace {
@@ -50,12 +65,18 @@ export async function openLayoutFiles(
   { place, baseName, fullNames }: LayoutPlace,
   choice: LayoutChoice,
 ): Promise<ImageSource> {
-  parseDocument(layoutSchema, await readFile(files, place, 'oci-layout', 4096), 4096, `oci-layout in ${place}`);
+  parseDocument(
+    layoutSchema,
+    await readFile(files, place, 'oci-layout', 4096),
+    4096,
+    `oci-layout in ${place}`,
+  );
   const indexBytes = await readFile(files, place, 'index.json', MAX_MANIFEST_BYTES);
   const index = parseImageIndex(indexBytes, OCI_INDEX, `index.json in ${place}`);
 
   const locate = (descriptor: Descriptor): Promise<FileRange> => locateBlob(files, place, descriptor);
-  const read: ReadDocument = async (descriptor, limit, what) => readRange(await locate(descriptor), limit, what);
+  const read: ReadDocument = async (descriptor, limit, what) =>
+    readRange(await locate(descriptor), limit, what);
   const entries =
     choice.digest === undefined
       ? chooseByTag(index.manifests, choice.tag, place)
@@ -80,12 +101,17 @@ function chooseByTag(entries: readonly Descriptor[], tag: string | undefined, pl
   const tags = [...new Set(entries.map(tagOf))];
   const list = tags.map((known) => known || '(none)').slice(0, 20);
   if (tag === undefined) {
-    if (entries.length === 0) throw new VeneerError('oci/not-found', `Cannot open the image in ${place}: its index.json is empty`);
+    if (entries.length === 0)
+      throw new VeneerError('oci/not-found', `Cannot open the image in ${place}: its index.json is empty`);
     const chosen = tags.length === 1 ? tags[0] : tags.find((known) => known === 'latest');
     if (chosen !== undefined) return entries.filter((entry) => tagOf(entry) === chosen);
-    throw new VeneerError('oci/not-found', `Cannot open the image in ${place}: it has several and none is tagged latest`, {
-      hint: `Name one of ${list.join(', ')} behind a colon.`,
-    });
+    throw new VeneerError(
+      'oci/not-found',
+      `Cannot open the image in ${place}: it has several and none is tagged latest`,
+      {
+        hint: `Name one of ${list.join(', ')} behind a colon.`,
+      },
+    );
   }
   const matches = entries.filter((entry) => tagOf(entry) === tag || isContainerdName(entry, tag));
   if (matches.length > 0) return matches;
@@ -117,7 +143,8 @@ async function findByDigest(
   if (entry !== undefined) return [entry];
   const path = blobPath(digest);
   const range = await files.locate(path);
-  if (range === null) throw new VeneerError('oci/not-found', `Cannot open the image ${digest} in ${place}: no such blob`);
+  if (range === null)
+    throw new VeneerError('oci/not-found', `Cannot open the image ${digest} in ${place}: no such blob`);
   const what = `the blob ${digest} in ${place}`;
   const bytes = await readRange(range, MAX_MANIFEST_BYTES, what);
   const descriptor = { mediaType: guessMediaType(bytes, what), digest, size: bytes.length, annotations: {} };
@@ -144,7 +171,11 @@ function shortName(entries: readonly Descriptor[], choice: LayoutChoice, baseNam
 
 async function locateBlob(files: NamedFiles, place: string, descriptor: Descriptor): Promise<FileRange> {
   const range = await files.locate(blobPath(descriptor.digest));
-  if (range === null) throw new VeneerError('oci/not-found', `Cannot read the blob ${descriptor.digest} in ${place}: it is not there`);
+  if (range === null)
+    throw new VeneerError(
+      'oci/not-found',
+      `Cannot read the blob ${descriptor.digest} in ${place}: it is not there`,
+    );
   if (range.length !== descriptor.size) {
     throw new VeneerError(
       'oci/digest-mismatch',
@@ -161,6 +192,7 @@ function blobPath(digest: string): string {
 
 async function readFile(files: NamedFiles, place: string, path: string, limit: number): Promise<Buffer> {
   const range = await files.locate(path);
-  if (range === null) throw new VeneerError('oci/not-found', `Cannot open the image in ${place}: it has no ${path}`);
+  if (range === null)
+    throw new VeneerError('oci/not-found', `Cannot open the image in ${place}: it has no ${path}`);
   return readRange(range, limit, `${path} in ${place}`);
 }

@@ -1,6 +1,7 @@
 /** Named files inside one place (a directory, a tar): the little that layouts and archives need, and never a way out of it. */
-import { type FileHandle, open, realpath } from 'node:fs/promises';
+
 import { constants } from 'node:fs';
+import { type FileHandle, open, realpath } from 'node:fs/promises';
 import { join, sep } from 'node:path';
 import { VeneerError } from '../errors.ts';
 import type { FileRange } from './source.ts';
@@ -17,7 +18,10 @@ const READ_BYTES = 1 << 20;
 /** The whole of a small file. Throws `oci/limit` beyond `limit` bytes. */
 export async function readRange(range: FileRange, limit: number, what: string): Promise<Buffer> {
   if (range.length > limit) {
-    throw new VeneerError('oci/limit', `Cannot read ${what}: ${range.length} bytes, more than the limit of ${limit}`);
+    throw new VeneerError(
+      'oci/limit',
+      `Cannot read ${what}: ${range.length} bytes, more than the limit of ${limit}`,
+    );
   }
   const chunks: Buffer[] = [];
   for await (const chunk of streamRange(range, 0, what)) chunks.push(chunk);
@@ -25,7 +29,11 @@ export async function readRange(range: FileRange, limit: number, what: string): 
 }
 
 /** The bytes of `range` from byte `skip` on; fails when the file has become shorter. Opens it when the iteration starts. */
-export async function* streamRange(range: FileRange, skip: number, what: string): AsyncGenerator<Buffer, void, void> {
+export async function* streamRange(
+  range: FileRange,
+  skip: number,
+  what: string,
+): AsyncGenerator<Buffer, void, void> {
   const handle = await openRegular(range.path, what);
   let at = range.offset + skip;
   const end = range.offset + range.length;
@@ -35,7 +43,10 @@ export async function* streamRange(range: FileRange, skip: number, what: string)
     while (next !== null) {
       const chunk: Buffer = await next;
       if (chunk.length === 0) {
-        throw new VeneerError('io/failed', `Cannot read ${what}: ${range.path} ends at byte ${at}, before byte ${end}`);
+        throw new VeneerError(
+          'io/failed',
+          `Cannot read ${what}: ${range.path} ends at byte ${at}, before byte ${end}`,
+        );
       }
       at += chunk.length;
       next = at < end ? readAt(handle, at, end) : null;
@@ -44,7 +55,11 @@ export async function* streamRange(range: FileRange, skip: number, what: string)
     }
   } catch (cause) {
     if (cause instanceof VeneerError) throw cause;
-    throw new VeneerError('io/failed', `Cannot read ${what}: ${range.path} at byte ${at}: ${reasonOf(cause)}`, { cause });
+    throw new VeneerError(
+      'io/failed',
+      `Cannot read ${what}: ${range.path} at byte ${at}: ${reasonOf(cause)}`,
+      { cause },
+    );
   } finally {
     await handle.close();
   }
@@ -91,7 +106,10 @@ export async function directoryFiles(dir: string): Promise<NamedFiles> {
         throw new VeneerError('io/failed', `Cannot read ${path} in ${dir}: ${reasonOf(cause)}`, { cause });
       }
       if (!real.startsWith(root === sep ? sep : root + sep)) {
-        throw new VeneerError('oci/invalid', `Cannot read ${path} in ${dir}: it is a symlink that leaves the directory`);
+        throw new VeneerError(
+          'oci/invalid',
+          `Cannot read ${path} in ${dir}: it is a symlink that leaves the directory`,
+        );
       }
       const handle = await openRegular(real, `${path} in ${dir}`);
       try {

@@ -1,0 +1,313 @@
+/**
+ * One HTTP exchange with a registry or with where it sends us: TLS, proxies, timeouts, and redirects by hand.
+ *
+ * "Home" is the registry's own host. Everything else is "away": it gets no credentials, no client certificates, and
+ * may only be in a part of the network that the registry itself is in (or the internet).
+ */
+import { lookup as dnsLookup, type LookupAddress } from 'node:dns';
+import {
+  type ClientRequest,
+  Agent as HttpAgent,
+  request as httpRequest,
+  type IncomingMessage,
+} from 'node:http';
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import type { LookupFunction } from 'node:net';
+import { VeneerError } from '../errors.ts';
+import { mayLeadTo, type Reach, reachOf, reachOfHost } from './addresses.ts';
+import { UnavailableError } from './retry.ts';
+import { awayContext, hostContext, readRoots, type TlsFiles } from './tls.ts';
+
+export interface TransportOptions extends TlsFiles {
+  /** The registry as the user wrote it, `docker.io`: names the certs.d folder. */
+  readonly domain: string;
+  /** `host[:port]` that the registry really has, `registry-1.docker.io`. */
+  readonly host: string;
+  /** Plain HTTP is allowed and certificates are not checked. */
+  readonly insecure: boolean;
+  /** Milliseconds until the response headers must be there. */
+  readonly requestTimeout: number;
+  readonly signal: AbortSignal;
+}
+
+export interface Exchange {
+  readonly method: 'GET' | 'POST';
+  readonly headers: Readonly<Record<string, string>>;
+  /** Sent only to the origin of the first URL. */
+  readonly authorization?: string | undefined;
+  /** For POST; such requests follow no redirects. */
+  readonly body?: string;
+}
+
+export interface Reply {
+  readonly status: number;
+  readonly message: IncomingMessage;
+  /** Where the answer came from in the end. */
+  readonly url: URL;
+}
+
+const MAX_REDIRECTS = 8;
+const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
+/** Sockets a host; more layers than that wait. */
+const MAX_SOCKETS = 16;
+/** A rest of a body that is read to keep the connection rather than to drop it, bytes. */
+const MAX_DRAIN = 64 << 10;
+const USER_AGENT = 'veneer';
+
+export class Transport {
+  readonly #options: TransportOptions;
+  readonly #agents = new Map<string, HttpAgent>();
+  readonly #proxied: boolean;
+  #roots: Promise<(string | Buffer)[]> | undefined;
+  #homeReach: Reach;
+
+  constructor(options: TransportOptions) {
+    this.#options = options;
+    const { env } = options;
+    this.#proxied = Boolean(env.HTTPS_PROXY || env.https_proxy || env.HTTP_PROXY || env.http_proxy);
+    this.#homeReach = reachOfHost(new URL(`https://${options.host}/`).hostname) ?? 'public';
+  }
+
+  /** Whether `url` is on the registry's own host and port. */
+  isHome(url: URL): boolean {
+    return url.host === new URL(`${url.protocol}//${this.#options.host}/`).host;
+  }
+
+  /** Sends, and follows redirects. The caller reads or discards the reply's body. */
+  async send(start: URL, exchange: Exchange): Promise<Reply> {
+    let url = start;
+    let { authorization } = exchange;
+    for (let redirects = 0; ; redirects++) {
+      const reply = await this.#sendOnce(url, exchange, authorization);
+      const { location } = reply.message.headers;
+      if (!REDIRECTS.has(reply.status) || location === undefined) return reply;
+      discardBody(reply.message);
+      if (exchange.method !== 'GET') {
+        throw new VeneerError(
+          'registry/refused',
+          `Cannot send to ${showUrl(url)}: it redirects a ${exchange.method} request`,
+        );
+      }
+      if (redirects === MAX_REDIRECTS) {
+        throw new VeneerError(
+          'registry/protocol',
+          `Cannot fetch ${showUrl(start)}: more than ${MAX_REDIRECTS} redirects`,
+        );
+      }
+      const next = this.checkTarget(location, url);
+      if (next.origin !== url.origin) authorization = undefined;
+      url = next;
+    }
+  }
+
+  /** Where a server at `from` sends us, or `registry/refused`. Names are checked again when they are resolved. */
+  checkTarget(location: string, from: URL): URL {
+    const refuse = (reason: string): VeneerError =>
+      new VeneerError('registry/refused', `Cannot follow ${showUrl(from)}: it leads to ${reason}`);
+    if (location.length > 16 << 10 || !URL.canParse(location, from.href))
+      throw refuse('something that is no URL');
+    const to = new URL(location, from.href);
+    if (to.protocol !== 'https:' && to.protocol !== 'http:') throw refuse(`a ${to.protocol} URL`);
+    if (to.username !== '' || to.password !== '') throw refuse('a URL with credentials in it');
+    if (from.protocol === 'https:' && to.protocol === 'http:') throw refuse(`${to.host} without TLS`);
+    const reach = this.isHome(to) ? null : reachOfHost(to.hostname);
+    if (reach !== null && !mayLeadTo(this.#homeReach, reach)) throw refuse(`a ${reach} address, ${to.host}`);
+    return to;
+  }
+
+  close(): void {
+    for (const agent of this.#agents.values()) agent.destroy();
+    this.#agents.clear();
+  }
+
+  /** A kept connection may be dead by the time it is used again: such a failure says nothing, and costs no retry. */
+  async #sendOnce(url: URL, exchange: Exchange, authorization: string | undefined): Promise<Reply> {
+    for (let stale = 0; ; stale++) {
+      const reply = await this.#attempt(url, exchange, authorization, stale < MAX_SOCKETS);
+      if (reply !== null) return reply;
+    }
+  }
+
+  /** Null when a reused connection turned out dead and `mayBeStale`. */
+  async #attempt(
+    url: URL,
+    exchange: Exchange,
+    authorization: string | undefined,
+    mayBeStale: boolean,
+  ): Promise<Reply | null> {
+    const agent = await this.#agentFor(url);
+    const { signal, requestTimeout } = this.#options;
+    if (signal.aborted) throw cancelled(url);
+    const headers: Record<string, string> = {
+      'user-agent': USER_AGENT,
+      // Blobs are what they are: their digests are of the bytes sent, so no coding on top.
+      'accept-encoding': 'identity',
+      ...exchange.headers,
+      ...(authorization === undefined ? {} : { authorization }),
+    };
+    const send = url.protocol === 'https:' ? httpsRequest : httpRequest;
+    return await new Promise<Reply | null>((resolve, reject) => {
+      const request: ClientRequest = send(url, { method: exchange.method, headers, agent, signal });
+      const timer = setTimeout(() => {
+        request.destroy(
+          new UnavailableError(`Cannot fetch ${showUrl(url)}: no answer within ${requestTimeout / 1000} s`),
+        );
+      }, requestTimeout);
+      request.on('error', (error) => {
+        clearTimeout(timer);
+        const { code } = error as NodeJS.ErrnoException;
+        if (mayBeStale && request.reusedSocket && (code === 'ECONNRESET' || code === 'EPIPE')) resolve(null);
+        else reject(connectError(error, url));
+      });
+      request.on('response', (message) => {
+        clearTimeout(timer);
+        // A body that fails while nobody reads it must not end the process; readers see the error all the same.
+        message.on('error', () => {});
+        if (this.isHome(url)) this.#noteHome(message);
+        resolve({ status: message.statusCode ?? 0, message, url });
+      });
+      request.end(exchange.body);
+    });
+  }
+
+  /** What the registry's name resolved to decides where it may send us; behind a proxy only the name can tell. */
+  #noteHome(message: IncomingMessage): void {
+    const address = message.socket.remoteAddress;
+    if (!this.#proxied && address !== undefined) this.#homeReach = reachOf(address);
+  }
+
+  async #agentFor(url: URL): Promise<HttpAgent> {
+    const home = this.isHome(url);
+    const proxied = this.#proxied && reachOfHost(url.hostname) !== 'loopback';
+    const key = `${home} ${proxied} ${url.protocol}`;
+    const existing = this.#agents.get(key);
+    if (existing !== undefined) return existing;
+
+    const { env, insecure } = this.#options;
+    const options = {
+      keepAlive: true,
+      maxSockets: MAX_SOCKETS,
+      ...(proxied ? { proxyEnv: env } : {}),
+      ...(home || proxied ? {} : { lookup: this.#guardedLookup }),
+    };
+    const agent =
+      url.protocol === 'https:'
+        ? new HttpsAgent({
+            ...options,
+            secureContext: await this.#context(home),
+            rejectUnauthorized: !(home && insecure),
+          })
+        : new HttpAgent(options);
+    const raced = this.#agents.get(key);
+    if (raced !== undefined) return raced;
+    this.#agents.set(key, agent);
+    return agent;
+  }
+
+  async #context(home: boolean): Promise<ReturnType<typeof awayContext>> {
+    this.#roots ??= readRoots(this.#options);
+    const roots = await this.#roots;
+    return home ? await hostContext(this.#options.domain, roots, this.#options) : awayContext(roots);
+  }
+
+  /** Resolves names of away hosts, and drops the addresses we must not be led to: a name checked before could change. */
+  readonly #guardedLookup: LookupFunction = (hostname, options, callback) => {
+    dnsLookup(hostname, { ...options, all: true }, (error, addresses: LookupAddress[]) => {
+      if (error !== null) return callback(error, '', 0);
+      const allowed = addresses.filter(({ address }) => mayLeadTo(this.#homeReach, reachOf(address)));
+      const first = allowed[0];
+      if (first === undefined) {
+        const reason = `Cannot follow the registry to ${hostname}: its address is not on the internet`;
+        return callback(new VeneerError('registry/refused', reason), '', 0);
+      }
+      if (options.all === true) callback(null, allowed);
+      else callback(null, first.address, first.family);
+    });
+  };
+}
+
+/** For messages: no query (it may hold a signature) and no credentials, of bounded length. */
+export function showUrl(url: URL): string {
+  const text = `${url.protocol}//${url.host}${url.pathname}`;
+  return text.length > 300 ? `${text.slice(0, 300)}…` : text;
+}
+
+/** Lets go of a body that nobody wants: short ones are read so that the connection can be used again. */
+export function discardBody(message: IncomingMessage): void {
+  const length = Number(message.headers['content-length'] ?? Number.NaN);
+  if (length <= MAX_DRAIN) message.resume();
+  else message.destroy();
+}
+
+/** TLS failures that are about trust or protocol, not about the line. */
+const TLS_CODE =
+  /^(?:CERT_|CRL_|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH|HOSTNAME_MISMATCH|ERR_TLS|ERR_SSL|EPROTO)/;
+
+/** An error before the response headers, in our words. */
+function connectError(error: unknown, url: URL): unknown {
+  if (error instanceof VeneerError) return error;
+  const { code = '', message, name } = error as NodeJS.ErrnoException;
+  if (name === 'AbortError')
+    return new VeneerError('io/cancelled', `Cannot fetch ${showUrl(url)}: it was cancelled`);
+  const what = `Cannot reach ${url.protocol}//${url.host}`;
+  if (code === 'ENOTFOUND') {
+    return new VeneerError('registry/not-found', `${what}: there is no host ${url.hostname}`, {
+      cause: error,
+    });
+  }
+  if (TLS_CODE.test(code)) {
+    return new VeneerError('registry/tls', `${what}: ${tlsReason(code, message)}`, {
+      cause: error,
+      hint: tlsHint(code),
+    });
+  }
+  if (code.startsWith('HPE_')) {
+    return new VeneerError('registry/protocol', `${what}: the answer is not HTTP (${code})`, {
+      cause: error,
+    });
+  }
+  return new UnavailableError(`${what}: ${reasonOf(code, message)}`, {
+    cause: error,
+    refused: code === 'ECONNREFUSED',
+  });
+}
+
+/** An error while the body was read: the line failed, whatever the code. */
+export function bodyError(error: unknown, url: URL, at: number): unknown {
+  if (error instanceof VeneerError) return error;
+  const { code = '', message, name } = error as NodeJS.ErrnoException;
+  if (name === 'AbortError')
+    return new VeneerError('io/cancelled', `Cannot fetch ${showUrl(url)}: it was cancelled`);
+  const reason = reasonOf(code, message);
+  return new UnavailableError(`Cannot fetch ${showUrl(url)}: ${reason} at byte ${at}`, { cause: error });
+}
+
+function cancelled(url: URL): VeneerError {
+  return new VeneerError('io/cancelled', `Cannot fetch ${showUrl(url)}: the source was closed`);
+}
+
+function reasonOf(code: string, message: string): string {
+  switch (code) {
+    case 'ECONNREFUSED':
+      return 'connection refused';
+    case 'ECONNRESET':
+      return 'the connection was cut';
+    case 'ETIMEDOUT':
+      return 'the connection timed out';
+    case 'EAI_AGAIN':
+      return 'the name server does not answer';
+    default:
+      return code === '' ? message.slice(0, 200) : code;
+  }
+}
+
+function tlsReason(code: string, message: string): string {
+  if (code === 'EPROTO' || code.startsWith('ERR_SSL')) return 'no TLS there that we understand';
+  return `its certificate is not trusted (${code}: ${message.slice(0, 200)})`;
+}
+
+function tlsHint(code: string): string {
+  if (code === 'EPROTO' || code.startsWith('ERR_SSL'))
+    return 'If the registry has plain HTTP only, allow it with --insecure.';
+  return 'Give its authority with --ca, SSL_CERT_FILE, or as ca.crt in /etc/docker/certs.d/HOST.';
+}
