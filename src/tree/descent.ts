@@ -9,7 +9,7 @@ import { showPath, splitPath } from './path.ts';
 /** Symlinks in one resolution (MAXSYMLINKS, linux/namei.h); containerd and umoci take more, the kernel does not. */
 export const LINKS_MAX = 40;
 /** Components of symlink targets one descent follows in its whole life: keeps a hostile layer from costing hours. */
-const FOLLOWED_MAX = 50_000_000;
+const FOLLOWED_MAX = 10_000_000;
 
 /**
  * Why a run came to its end: all components are used up; the directory has no

@@ -1,0 +1,502 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import {
+  buildLayer,
+  dir,
+  file,
+  link,
+  makeEntry,
+  snapshotTree,
+  symlink,
+} from '../../test/support/tree-cases.ts';
+import { VeneerError } from '../errors.ts';
+import type { TarEntry } from '../tar/entry.ts';
+import { type FileTree, lookupPath, TreeBuilder, type TreeNode, walkTree } from './index.ts';
+
+/** Every path but the root's, with a mark for its facts: `?` implied, `!` opaque, `-x` whiteout, `>t` lower link. */
+function outline(tree: FileTree): string {
+  const seen: string[] = [];
+  walkTree(tree, (path, node) => {
+    const facts = `${node.implied ? '?' : ''}${node.opaque ? '!' : ''}${node.lowerLink === null ? '' : `>${node.lowerLink}`}`;
+    const without = [...(node.whiteouts ?? [])].sort().map((name) => `-${name}`);
+    if (path !== '' || facts !== '?' || without.length > 0)
+      seen.push([`/${path}${facts}`, ...without].join(' '));
+  });
+  return seen.join(' ');
+}
+
+function codes(tree: FileTree): string[] {
+  return tree.findings.map(({ code, path }) => `${code} ${path}`);
+}
+
+function find(tree: FileTree, path: string): TreeNode {
+  const node = lookupPath(tree, path);
+  assert.ok(node, `${path} is missing`);
+  return node;
+}
+
+function refuses(entries: TarEntry[], message: RegExp, code = 'tree/invalid'): void {
+  assert.throws(
+    () => buildLayer(entries),
+    (error) => error instanceof VeneerError && error.code === code && message.test(error.message),
+  );
+}
+
+describe('names', () => {
+  for (const [path, expected] of [
+    ['a', '/a'],
+    ['./a', '/a'],
+    ['/a', '/a'],
+    ['//a//b', '/a? /a/b'],
+    ['.//./a/./b', '/a? /a/b'],
+    ['a/b///', '/a? /a/b'],
+    ['.a/..b/...', '/.a? /.a/..b? /.a/..b/...'],
+    ['\xff\xfe/\x80', '/\xff\xfe? /\xff\xfe/\x80'],
+    ['a/b/.', '/a? /a/b'],
+  ] as const) {
+    test(`${JSON.stringify(path)} stands at ${expected}`, () => {
+      const tree = buildLayer([file(path)]);
+      assert.equal(outline(tree), expected);
+      assert.deepEqual(codes(tree), []);
+    });
+  }
+
+  for (const [path, expected] of [
+    ['a/../b', '/b'],
+    ['../../b', '/b'],
+    ['a/b/..', '/a'],
+    ['/../a/../../b/c', '/b? /b/c'],
+  ] as const) {
+    test(`${path} stays inside the root, with a finding`, () => {
+      const tree = buildLayer([dir(path)]);
+      assert.equal(outline(tree), expected);
+      assert.deepEqual(codes(tree), [`tree/dot-dot ${expected.split(' ').at(-1)!.slice(1)}`]);
+    });
+  }
+
+  test('a name has at most 255 bytes and no NUL, wherever it stands', () => {
+    const long = 'n'.repeat(256);
+    assert.equal(outline(buildLayer([file(`${'n'.repeat(255)}/${'m'.repeat(255)}`)])).length, 770);
+    for (const path of [long, `a/${long}`, `${long}/a`, 'a\0b', 'a\0/b', `.wh.a\0`]) {
+      refuses([file(path)], /^Cannot add .*(bytes|NUL).*offset \d+/s);
+    }
+    refuses([symlink('s', long), file('s/x')], /256 bytes/);
+  });
+
+  test('depth is bounded, and deep trees overflow no stack', () => {
+    const deep = (depth: number): string => `${'d/'.repeat(depth)}f`;
+    const tree = buildLayer([file(deep(2048))]);
+    let names = 0;
+    walkTree(tree, () => names++);
+    assert.equal(names, 2050);
+    assert.equal(lookupPath(tree, deep(2048))?.size, find(tree, deep(2048)).size);
+    refuses([file(deep(2049))], /more than 2048 directories deep/, 'tree/limit');
+    const builder = new TreeBuilder(undefined, { depth: 3, nodes: 100 });
+    builder.add(file(deep(3)));
+    assert.throws(() => builder.add(file(deep(4))), /more than 3 directories/);
+  });
+
+  test('the number of inodes is bounded', () => {
+    const builder = new TreeBuilder(undefined, { depth: 10, nodes: 4 });
+    builder.add(file('a/b/c'));
+    assert.throws(() => builder.add(file('a/b/d')), /more than 4 inodes/);
+  });
+});
+
+describe('attributes', () => {
+  test('an entry gives its node all it says', () => {
+    const note = new Map([['user.note', '\0\xff']]);
+    const entries = [
+      file('f', {
+        mode: 0o4755,
+        uid: 70000,
+        gid: 5,
+        mtime: -3,
+        mtimeNsec: 7,
+        size: 10,
+        payloadOffset: 512,
+        xattrs: note,
+      }),
+      dir('d', { mode: 0o1777, size: 99 }),
+      symlink('s', '/x/../y'),
+      makeEntry('char', 'c', { devMajor: 5, devMinor: 1 }),
+      makeEntry('block', 'b', { devMajor: 8, devMinor: 300 }),
+      makeEntry('fifo', 'p', { devMajor: 8 }),
+    ];
+    const tree = buildLayer(entries);
+    const { mode, uid, gid, mtime, mtimeNsec, size, source, at, xattrs } = find(tree, 'f');
+    assert.deepEqual(
+      { mode, uid, gid, mtime, mtimeNsec, size, source, at, xattrs },
+      {
+        mode: 0o104755,
+        uid: 70000,
+        gid: 5,
+        mtime: -3,
+        mtimeNsec: 7,
+        size: 10,
+        source: 0,
+        at: 512,
+        xattrs: note,
+      },
+    );
+    assert.deepEqual([find(tree, 'd').mode, find(tree, 'd').size], [0o041777, 0]);
+    const { mode: linkMode, size: linkSize, target } = find(tree, 's');
+    assert.deepEqual([linkMode, linkSize, target], [0o120777, 7, '/x/../y']);
+    for (const [name, type, major, minor] of [
+      ['c', 0o020644, 5, 1],
+      ['b', 0o060644, 8, 300],
+      ['p', 0o010644, 0, 0],
+    ] as const) {
+      const node = find(tree, name);
+      assert.deepEqual([node.mode, node.devMajor, node.devMinor, node.size], [type, major, minor, 0]);
+    }
+    assert.deepEqual(codes(tree), []);
+  });
+
+  test('data: none when empty, extents when sparse', () => {
+    const tree = buildLayer([
+      file('empty', { size: 0 }),
+      file('hole', { size: 5000, sparse: [] }),
+      file('sparse', { size: 9000, sparse: [{ offset: 4096, length: 10, source: 777 }] }),
+    ]);
+    assert.deepEqual([find(tree, 'empty').source, find(tree, 'empty').extents], [-1, null]);
+    assert.deepEqual(
+      [find(tree, 'hole').source, find(tree, 'hole').extents, find(tree, 'hole').size],
+      [-1, null, 5000],
+    );
+    assert.deepEqual(find(tree, 'sparse').extents, [{ offset: 4096, length: 10, source: 0, at: 777 }]);
+  });
+
+  test('add returns the node of a regular file only', () => {
+    const builder = new TreeBuilder();
+    const added = builder.add(file('a/f'));
+    assert.equal(builder.add(dir('d')), null);
+    assert.equal(builder.add(link('l', 'a/f')), null);
+    assert.equal(builder.add(symlink('s', 'x')), null);
+    assert.equal(builder.add(file('.wh.x')), null);
+    assert.equal(builder.add(file('.wh.x/y')), null);
+    const tree = builder.finish();
+    assert.equal(find(tree, 'a/f'), added);
+    assert.equal(find(tree, 'l'), added);
+  });
+
+  test('the root is implied until an entry names it', () => {
+    for (const path of ['./', '/', '.', '', 'a/..', './/.']) {
+      const tree = buildLayer([file('x'), dir(path, { mode: 0o700, uid: 9, mtime: 5 })]);
+      const { implied, mode, uid, mtime } = tree.root;
+      assert.deepEqual({ implied, mode, uid, mtime }, { implied: false, mode: 0o040700, uid: 9, mtime: 5 });
+    }
+    const { implied, mode, uid, gid, mtime } = buildLayer([file('x')]).root;
+    assert.deepEqual(
+      { implied, mode, uid, gid, mtime },
+      { implied: true, mode: 0o040755, uid: 0, gid: 0, mtime: 0 },
+    );
+    refuses([symlink('/', '/etc')], /^Cannot add '\/': the root is a directory and cannot become a symlink/);
+    refuses([file('./')], /cannot become a file/);
+  });
+
+  test('symlink targets are 1 to 4095 bytes without NUL', () => {
+    assert.equal(find(buildLayer([symlink('s', 'x'.repeat(4095))]), 's').size, 4095);
+    refuses([symlink('s', '')], /no target/);
+    refuses([symlink('s', 'x'.repeat(4096))], /4096 bytes/);
+    refuses([symlink('s', 'a\0b')], /NUL/);
+  });
+
+  test('a character device 0:0 is kept and told of', () => {
+    const tree = buildLayer([makeEntry('char', 'a/null')]);
+    assert.equal(find(tree, 'a/null').mode, 0o020644);
+    assert.deepEqual(codes(tree), ['tree/device-whiteout a/null']);
+  });
+});
+
+describe('extended attributes', () => {
+  const names = (entry: TarEntry): [string[], number] => {
+    const tree = buildLayer([entry]);
+    return [[...(find(tree, entry.path).xattrs?.keys() ?? [])], tree.findings.length];
+  };
+
+  test('are kept in name order, values as they are', () => {
+    const xattrs = new Map([
+      ['user.z', 'a\0\xff'],
+      ['security.capability', '\x01'],
+      ['trusted.x', ''],
+      ['system.posix_acl_default', '\x02'],
+      ['user.\xff', ''],
+      ['system.posix_acl_access', '\x02'],
+    ]);
+    const node = find(buildLayer([dir('d', { xattrs })]), 'd');
+    assert.deepEqual(
+      [...node.xattrs!],
+      [...xattrs].sort(([a], [b]) => (a < b ? -1 : 1)),
+    );
+  });
+
+  test('that mean something to overlayfs or to us are left out', () => {
+    const xattrs = new Map(
+      ['trusted.overlay.opaque', 'trusted.overlay.redirect', 'trusted.veneer.implied'].map((name) => [
+        name,
+        'y',
+      ]),
+    );
+    assert.deepEqual(names(dir('d', { xattrs })), [[], 3]);
+    xattrs.set('trusted.overlays', '').set('user.overlay.opaque', 'y');
+    assert.deepEqual(names(dir('d', { xattrs })), [['trusted.overlays', 'user.overlay.opaque'], 3]);
+  });
+
+  test('that no kernel takes are left out', () => {
+    const bad = [
+      '',
+      'user',
+      'user.',
+      'note',
+      'os2.x',
+      'system.nfs4_acl',
+      'user.\0',
+      `user.${'x'.repeat(251)}`,
+    ];
+    assert.deepEqual(names(file('f', { xattrs: new Map(bad.map((name) => [name, ''])) })), [[], bad.length]);
+    const sizes = new Map([
+      [`user.${'x'.repeat(250)}`, 'v'.repeat(65536)],
+      ['user.big', 'v'.repeat(65537)],
+    ]);
+    assert.deepEqual(names(file('f', { xattrs: sizes })), [[`user.${'x'.repeat(250)}`], 1]);
+  });
+
+  test('of symlinks and devices are none of user and no ACL', () => {
+    const xattrs = new Map(
+      ['user.a', 'trusted.a', 'security.selinux', 'system.posix_acl_access'].map((name) => [name, '']),
+    );
+    assert.deepEqual(names(makeEntry('symlink', 's', { linkPath: 'x', xattrs })), [
+      ['security.selinux', 'trusted.a'],
+      2,
+    ]);
+    assert.deepEqual(names(makeEntry('fifo', 'p', { xattrs })), [
+      ['security.selinux', 'system.posix_acl_access', 'trusted.a'],
+      1,
+    ]);
+  });
+
+  test('the finding names path, attribute and reason', () => {
+    const tree = buildLayer([
+      file('./a/f', { xattrs: new Map([['trusted.overlay.origin', '']]), headerOffset: 4096 }),
+    ]);
+    assert.deepEqual(tree.findings, [
+      {
+        code: 'tree/xattr-dropped',
+        message: 'the attribute trusted.overlay.origin is left out: the name is reserved',
+        path: 'a/f',
+        offset: 4096,
+      },
+    ]);
+  });
+});
+
+describe('duplicates and parents', () => {
+  test('the last file of a name wins, with a finding', () => {
+    const last = file('a', { size: 5 });
+    const tree = buildLayer([file('a'), file('a'), last]);
+    assert.equal(find(tree, 'a').at, last.payloadOffset);
+    assert.deepEqual(codes(tree), ['tree/duplicate a', 'tree/duplicate a']);
+  });
+
+  test('a directory over a directory replaces attributes and keeps children', () => {
+    const tree = buildLayer([
+      dir('d', { xattrs: new Map([['user.a', '']]) }),
+      file('d/f'),
+      dir('d/', { mode: 0o700, uid: 3 }),
+    ]);
+    const { mode, uid, xattrs, opaque } = find(tree, 'd');
+    assert.deepEqual({ mode, uid, xattrs, opaque }, { mode: 0o040700, uid: 3, xattrs: null, opaque: false });
+    assert.equal(outline(tree), '/d /d/f');
+    assert.deepEqual(codes(tree), []);
+  });
+
+  test('a file over a directory removes what is in it', () => {
+    assert.equal(outline(buildLayer([file('d/e/f'), file('d'), file('x')])), '/d /x');
+  });
+
+  test('a directory over a file hides what lower layers have there: the file removed it', () => {
+    assert.equal(outline(buildLayer([file('d'), dir('d'), file('d/x')])), '/d! /d/x');
+    assert.equal(outline(buildLayer([dir('d'), file('d'), dir('d')])), '/d!');
+  });
+
+  test('neighbours whose parent is replaced between them find the new one', () => {
+    assert.equal(outline(buildLayer([file('d/a'), file('d'), dir('d'), file('d/b')])), '/d! /d/b');
+    assert.equal(
+      outline(buildLayer([symlink('d', 'e'), file('d/a'), dir('d'), file('d/b')])),
+      '/d! /d/b /e? /e/a',
+    );
+  });
+
+  test('a directory entry makes an implied parent explicit', () => {
+    assert.equal(outline(buildLayer([file('a/b/c'), dir('a/b')])), '/a? /a/b /a/b/c');
+  });
+
+  test('a parent that is a symlink is followed inside the root, with a finding', () => {
+    const tree = buildLayer([symlink('lib', '../../usr/lib'), file('lib/x'), file('lib/y'), file('/lib/z')]);
+    assert.equal(outline(tree), '/lib /usr? /usr/lib? /usr/lib/x /usr/lib/y /usr/lib/z');
+    assert.deepEqual(codes(tree), ['tree/symlink-parent lib/x', 'tree/symlink-parent lib/z']);
+    assert.equal(
+      outline(
+        buildLayer([dir('a/b'), symlink('a/b/s', '/a/../c'), symlink('c', './d//e/'), file('a/b/s/f')]),
+      ),
+      '/a? /a/b /a/b/s /c /d? /d/e? /d/e/f',
+    );
+    assert.equal(outline(buildLayer([symlink('s', '/'), file('s/f')])), '/f /s');
+  });
+
+  test('a symlink as the entry itself is replaced, not followed', () => {
+    assert.equal(outline(buildLayer([symlink('s', 'd'), dir('s')])), '/s!');
+    assert.equal(outline(buildLayer([symlink('s', 'd'), file('s')])), '/s');
+  });
+
+  test('40 symlinks are followed, 41 and loops are refused', () => {
+    const chain = (length: number): TarEntry[] =>
+      Array.from({ length }, (_, i) => symlink(`s${i}`, i === length - 1 ? 'd' : `s${i + 1}`));
+    assert.match(outline(buildLayer([...chain(40), file('s0/f')])), /^\/d\? \/d\/f /);
+    refuses([...chain(41), file('s0/f')], /more than 40 symbolic links/);
+    refuses([symlink('a', 'b'), symlink('b', 'a'), file('a/f')], /more than 40 symbolic links/);
+  });
+
+  test('a parent that is a file becomes a directory, with a finding', () => {
+    const tree = buildLayer([file('a'), file('a/b')]);
+    assert.equal(outline(tree), '/a! /a/b');
+    assert.deepEqual(codes(tree), ['tree/parent-replaced a/b']);
+    assert.deepEqual([find(tree, 'a').mode, find(tree, 'a').mtime], [0o040755, 0]);
+  });
+
+  test('paths through symlinks that cost too much are refused', () => {
+    const builder = new TreeBuilder();
+    for (let i = 0; i < 39; i++) builder.add(symlink(`s${i}`, `${'x/../'.repeat(800)}s${i + 1}`));
+    builder.add(symlink('s39', 'd'));
+    builder.add(dir('x'));
+    assert.throws(() => {
+      for (let i = 0; i < 2000; i++) {
+        builder.add(file(`s0/f${i}`));
+        builder.add(file(`g${i}`));
+      }
+    }, /too many paths through symbolic links/);
+  });
+});
+
+describe('hard links', () => {
+  test('are one node under two names, and give no attributes', () => {
+    const tree = buildLayer([
+      file('a', { uid: 1 }),
+      { ...link('d/b', './/a'), uid: 7 },
+      link('c', '/d/../d/b'),
+    ]);
+    assert.equal(find(tree, 'd/b'), find(tree, 'a'));
+    assert.equal(find(tree, 'c'), find(tree, 'a'));
+    assert.equal(find(tree, 'a').uid, 1);
+  });
+
+  test('a name replaced later leaves the inode to the others', () => {
+    const first = file('a');
+    const tree = buildLayer([first, link('b', 'a'), file('a')]);
+    assert.notEqual(find(tree, 'b'), find(tree, 'a'));
+    assert.equal(find(tree, 'b').at, first.payloadOffset);
+  });
+
+  test('to a symlink is to the symlink, to parents through symlinks is followed', () => {
+    const tree = buildLayer([dir('d'), symlink('d/s', 'nowhere'), symlink('t', 'd'), link('l', 't/s')]);
+    assert.equal(find(tree, 'l'), find(tree, 'd/s'));
+    assert.equal(find(tree, 'l').target, 'nowhere');
+  });
+
+  test('to a missing name is a fact for the merge', () => {
+    const tree = buildLayer([symlink('s', 'real'), link('l', 's/x/../y'), link('m', '../q')]);
+    assert.equal(find(tree, 'l').lowerLink, 'real/y');
+    assert.equal(find(tree, 'm').lowerLink, 'q');
+    assert.equal(outline(tree).includes('real'), true);
+    assert.equal(lookupPath(tree, 'real'), null);
+  });
+
+  test('to a later name means the lower layer, with a finding', () => {
+    const tree = buildLayer([link('l', 'd/f'), file('d/f')]);
+    assert.equal(find(tree, 'l').lowerLink, 'd/f');
+    assert.deepEqual(codes(tree), ['tree/link-forward l']);
+    const replaced = buildLayer([link('l', 'd/f'), file('d'), file('l')]);
+    assert.deepEqual(codes(replaced), ['tree/duplicate l']);
+  });
+
+  test('to itself says nothing, to the same inode neither', () => {
+    const tree = buildLayer([file('a'), link('a', './a'), link('b', 'a'), link('b', 'a'), link('x', 'x')]);
+    assert.deepEqual(codes(tree), ['tree/link-self a', 'tree/link-self x']);
+    assert.equal(outline(tree), '/a /b');
+  });
+
+  test('that no file system has are refused', () => {
+    refuses([dir('d'), link('l', 'd')], /^Cannot link '\/l' to '\/d': its target is a directory/);
+    refuses([link('l', '/')], /root directory/);
+    refuses([link('l', '')], /root directory/);
+    refuses([file('f'), link('l', 'f/x')], /a parent of its target is no directory/);
+    refuses([file('d/f'), link('d', 'd/f')], /below the link itself/);
+    refuses([link('d', 'd/f')], /below the link itself/);
+    refuses([file('d/f'), file('d'), dir('d'), link('l', 'd/f')], /this layer has removed its target/);
+  });
+});
+
+describe('whiteouts', () => {
+  for (const [what, entries, expected] of [
+    ['add their name to the parent', [dir('d'), file('d/.wh.x'), file('.wh.y')], '/? -y /d -x'],
+    ['imply their parents', [file('a/b/.wh.c')], '/a? /a/b? -c'],
+    ['leave a file of the layer alone, before', [file('.wh.a'), file('a')], '/a'],
+    ['leave a file of the layer alone, after', [file('a'), file('.wh.a')], '/a'],
+    ['make a directory of the layer opaque, before', [file('.wh.d'), dir('d'), file('d/x')], '/d! /d/x'],
+    ['make a directory of the layer opaque, after', [dir('d'), file('d/x'), file('.wh.d')], '/d! /d/x'],
+    ['take an implied directory what it would inherit', [file('d/x'), file('.wh.d')], '/d! /d/x'],
+    ['opaque, after the children', [file('d/x'), file('d/.wh..wh..opq')], '/d?! /d/x'],
+    ['opaque root', [file('.wh..wh..opq'), file('.wh.x')], '/?!'],
+    [
+      'below an opaque directory are dropped',
+      [file('d/.wh.x'), file('d/e/.wh.y'), dir('d'), file('d/.wh..wh..opq')],
+      '/d! /d/e',
+    ],
+    ['opaque below opaque is dropped', [file('d/e/.wh..wh..opq'), file('d/.wh..wh..opq')], '/d?! /d/e'],
+    ['of any type', [dir('.wh.a'), symlink('.wh.b', 'x'), link('.wh.c', 'x')], '/? -a -b -c'],
+    ['through symlinks', [symlink('s', 'd'), file('s/.wh.x')], '/d? -x /s'],
+    ['replaced with their directory', [file('d/.wh.x'), file('d')], '/d'],
+  ] as const) {
+    test(what, () => assert.equal(outline(buildLayer(entries)), expected));
+  }
+
+  test('that name nothing, or aufs keeps for itself, have no effect but a finding', () => {
+    const bad = [
+      '.wh.',
+      '.wh..',
+      '.wh...',
+      '.wh..wh.',
+      '.wh..wh.plnk',
+      '.wh..wh.aufs',
+      '.wh..wh.orph',
+      '.wh..wh..opq/x',
+    ];
+    const below = ['.wh.foo/bar', 'x/.wh.foo/bar/baz', '.wh.foo/.wh.bar', '.wh..wh.plnk/0.1'];
+    const tree = buildLayer([...bad, ...below].map((path) => file(path)));
+    assert.equal(outline(tree), '');
+    assert.deepEqual(
+      codes(tree),
+      [...bad, ...below].map((path, i) => `tree/whiteout-${i < 3 ? 'invalid' : 'ignored'} ${path}`),
+    );
+  });
+
+  test('below a file of the layer, or through a symlink below a whiteout, have no effect', () => {
+    const tree = buildLayer([file('f'), file('f/.wh.x'), symlink('s', '.wh.y'), file('s/z')]);
+    assert.equal(outline(tree), '/f /s');
+    assert.deepEqual(codes(tree), ['tree/whiteout-ignored f/.wh.x', 'tree/whiteout-ignored s/z']);
+  });
+
+  test('order of entries does not matter', () => {
+    const entries = [
+      dir('d'),
+      file('d/x'),
+      file('d/.wh.x'),
+      file('d/.wh.y'),
+      dir('d/e'),
+      file('d/.wh.e'),
+      file('d/e/.wh..wh..opq'),
+    ];
+    assert.deepEqual(snapshotTree(buildLayer([...entries].reverse())), snapshotTree(buildLayer(entries)));
+  });
+});
