@@ -1,0 +1,194 @@
+/**
+ * Keeps the database equal to the files.
+ *
+ * A crash, or a process that could not write the database, leaves it behind the files. So every question looks
+ * at the directories first (names, and for images the stamp of the file): what differs is read again. Files
+ * under layers/ and chains/ never change, so there a name is enough.
+ */
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Finding, VeneerError } from '../errors.ts';
+import type { StoreDatabase } from './db.ts';
+import { isMissing, storeError } from './io-errors.ts';
+import { CHAIN_FACTS, HEX64, LAYER_FACTS } from './layout.ts';
+import {
+  type ChainRecord,
+  type ImageRecord,
+  type LayerRecord,
+  readChainRecord,
+  readImageRecord,
+  readLayerRecord,
+} from './records.ts';
+import type { Store } from './store.ts';
+
+/** Names in a directory, sorted; none when it is missing. */
+export function listDirectory(path: string): string[] {
+  try {
+    return readdirSync(path).sort();
+  } catch (error) {
+    if (isMissing(error)) return [];
+    throw storeError(`list ${path}`, error);
+  }
+}
+
+/** What changes when a file is replaced: a rename always brings another inode or another time. */
+function stampOf(path: string): string | null {
+  const facts = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return facts === undefined ? null : `${facts.ino}:${facts.mtimeNs}:${facts.size}`;
+}
+
+/** File names of image records are the hash of the name. */
+export function isImageFile(file: string): boolean {
+  return file.endsWith('.json') && HEX64.test(file.slice(0, -5));
+}
+
+function putLayer(database: StoreDatabase, record: LayerRecord): void {
+  database
+    .prepare('INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?, ?, ?)')
+    .run(
+      record.diffId,
+      record.tarSize,
+      record.entries,
+      record.image.digest,
+      record.image.size,
+      JSON.stringify(record),
+    );
+  database.prepare('INSERT OR REPLACE INTO layer_blobs VALUES (?, ?)').run(record.blob.digest, record.diffId);
+}
+
+function putChain(database: StoreDatabase, record: ChainRecord): void {
+  database
+    .prepare('INSERT OR REPLACE INTO chains VALUES (?, ?, ?)')
+    .run(record.chainId, record.image.size, JSON.stringify(record));
+}
+
+function putImage(database: StoreDatabase, file: string, stamp: string, record: ImageRecord): void {
+  // Not INSERT OR REPLACE alone: the rows of the layers must go with the old row.
+  database.prepare('DELETE FROM images WHERE name = ? OR file = ?').run(record.name, file);
+  database
+    .prepare('INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?)')
+    .run(
+      record.name,
+      file,
+      stamp,
+      record.manifest.digest,
+      record.config.digest,
+      record.chainId,
+      JSON.stringify(record),
+    );
+  const layer = database.prepare('INSERT INTO image_layers VALUES (?, ?, ?, ?)');
+  for (const [position, one] of record.layers.entries()) {
+    layer.run(record.name, position, one.diffId, one.blob.digest);
+  }
+}
+
+/** What has to be done to one table: names to drop, and records to put. */
+interface Change {
+  apply(): void;
+}
+
+/** Runs `read`; a record that cannot be read becomes a finding, one that vanished meanwhile is just not there. */
+function readOr<T>(findings: Finding[], read: () => T): T | null {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof VeneerError)) throw error;
+    if (error.code !== 'store/missing') findings.push({ code: error.code, message: error.message });
+    return null;
+  }
+}
+
+function directoryChanges<R>(
+  store: Store,
+  findings: Finding[],
+  table: {
+    dir: string;
+    facts: string;
+    known: string[];
+    drop: string;
+    read(path: string): R;
+    put(record: R): void;
+  },
+): Change[] {
+  const present = new Set(listDirectory(table.dir).filter((name) => HEX64.test(name)));
+  const known = new Set(table.known.map((digest) => digest.slice('sha256:'.length)));
+  const changes: Change[] = [];
+  for (const hex of known) {
+    if (present.has(hex)) continue;
+    changes.push({ apply: () => void store.database().prepare(table.drop).run(`sha256:${hex}`) });
+  }
+  for (const hex of present) {
+    if (known.has(hex)) continue;
+    const record = readOr(findings, () => table.read(join(table.dir, hex, table.facts)));
+    if (record !== null) changes.push({ apply: () => table.put(record) });
+  }
+  return changes;
+}
+
+function imageChanges(store: Store, findings: Finding[]): Change[] {
+  const database = store.database();
+  const rows = database.prepare('SELECT file, stamp FROM images').all() as { file: string; stamp: string }[];
+  const known = new Map(rows.map((row) => [row.file, row.stamp]));
+  const changes: Change[] = [];
+  const drop = (file: string): void => {
+    changes.push({ apply: () => void database.prepare('DELETE FROM images WHERE file = ?').run(file) });
+  };
+  for (const file of listDirectory(store.layout.images)) {
+    if (!isImageFile(file)) continue;
+    const path = join(store.layout.images, file);
+    const stamp = stampOf(path);
+    const before = known.get(file);
+    known.delete(file);
+    if (stamp !== null && stamp === before) continue;
+    // The stamp is older than what is read after it at worst, and then the next look reads again.
+    const record = stamp === null ? null : readOr(findings, () => readImageRecord(path));
+    if (record !== null && stamp !== null)
+      changes.push({ apply: () => putImage(database, file, stamp, record) });
+    else if (before !== undefined) drop(file);
+  }
+  for (const file of known.keys()) drop(file);
+  return changes;
+}
+
+/**
+ * Brings the database up to the files and returns what could not be read.
+ * Throws `store/database` when the database itself cannot be used.
+ */
+export function syncCatalog(store: Store): Finding[] {
+  const findings: Finding[] = [];
+  const database = store.database();
+  const collect = (): Change[] => {
+    findings.length = 0;
+    return [
+      ...directoryChanges<LayerRecord>(store, findings, {
+        dir: store.layout.layers,
+        facts: LAYER_FACTS,
+        known: column(database, 'SELECT diff_id AS id FROM layers'),
+        drop: 'DELETE FROM layers WHERE diff_id = ?',
+        read: readLayerRecord,
+        put: (record) => putLayer(database, record),
+      }),
+      ...directoryChanges<ChainRecord>(store, findings, {
+        dir: store.layout.chains,
+        facts: CHAIN_FACTS,
+        known: column(database, 'SELECT chain_id AS id FROM chains'),
+        drop: 'DELETE FROM chains WHERE chain_id = ?',
+        read: readChainRecord,
+        put: (record) => putChain(database, record),
+      }),
+      ...imageChanges(store, findings),
+    ];
+  };
+  // Mostly nothing has changed, and then no write lock is asked for. Otherwise look again under the lock, so
+  // that two processes cannot write an older look over a newer one.
+  if (collect().length > 0) {
+    database.transaction(() => {
+      for (const change of collect()) change.apply();
+    });
+  }
+  return findings;
+}
+
+function column(database: StoreDatabase, sql: string): string[] {
+  return (database.prepare(sql).all() as { id: string }[]).map((row) => row.id);
+}

@@ -1,0 +1,190 @@
+/** Metadata images over several layers: the merged image of a chain, and single layers that lean on lower ones. */
+import { randomBytes } from 'node:crypto';
+import { closeSync, mkdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { ErofsReader, fittingBlockSize, planImage } from '../erofs/index.ts';
+import { VeneerError } from '../errors.ts';
+import { mergeLayers } from '../tree/merge.ts';
+import type { FileTree } from '../tree/node.ts';
+import { resolveLayer } from '../tree/resolve.ts';
+import { discard, publishDirectory, writeNewFile } from './atomic.ts';
+import { chainOf } from './chain-ids.ts';
+import { DataFiles, fileSource, openStored } from './data-files.ts';
+import { writeImageFile } from './image-file.ts';
+import { storeError } from './io-errors.ts';
+import { layerImage, readLayer } from './layers.ts';
+import { CHAIN_FACTS, CHAIN_IMAGE, digestHex, LAYER_IMAGE } from './layout.ts';
+import { type Lock, throwIfAborted, tryLockName, waitForLock } from './locks.ts';
+import { type ChainRecord, readChainRecord, recordText } from './records.ts';
+import type { Store } from './store.ts';
+
+/** True when the merged image of the chain is stored. */
+export function hasChain(store: Store, chainId: string): boolean {
+  return statSync(store.layout.chain(chainId), { throwIfNoEntry: false })?.isDirectory() ?? false;
+}
+
+/** Reads chains/HEX/chain.json or linked/HEX/chain.json; null when it is not there. Throws `store/corrupt`. */
+export function findChainRecord(directory: string, chainId: string): ChainRecord | null {
+  let record: ChainRecord;
+  try {
+    record = readChainRecord(join(directory, CHAIN_FACTS));
+  } catch (error) {
+    if (error instanceof VeneerError && error.code === 'store/missing') return null;
+    throw error;
+  }
+  if (record.chainId === chainId && chainOf(record.diffIds) === chainId) return record;
+  throw new VeneerError('store/corrupt', `Cannot read ${directory}: it is about another chain`, {
+    hint: 'run `veneer fsck --repair`',
+  });
+}
+
+/** The tree of a stored layer, read back from layer.erofs; sources carry digests and sizes. */
+export function readLayerTree(store: Store, diffId: string): FileTree {
+  const record = readLayer(store, diffId);
+  const path = layerImage(store, diffId);
+  const fd = openStored(path);
+  try {
+    const tree = new ErofsReader(fileSource(fd, path)).readTree();
+    for (const source of tree.sources) {
+      if (source.kind === 'erofs' && source.digest === '') source.digest = record.image.digest;
+      if (source.digest === diffId) source.size = record.tarSize;
+    }
+    return tree;
+  } catch (error) {
+    throw storeError(`read ${path}`, error);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * Writes and publishes one image with its record, unless somebody else does it first. Call it with the lock of
+ * the chain. A crash leaves the work directory, which is swept, or the finished chain.
+ */
+async function publishChain(
+  store: Store,
+  target: { directory: string; file: string; chainId: string; diffIds: readonly string[] },
+  tree: FileTree,
+): Promise<ChainRecord> {
+  const work = join(store.work(), `chain-${randomBytes(9).toString('hex')}`);
+  const files = new DataFiles(store, target.diffIds);
+  try {
+    mkdirSync(work, { mode: 0o700 });
+    const plan = planImage(tree, { blockSize: fittingBlockSize(tree.sources) });
+    const image = await writeImageFile(
+      join(work, target.file),
+      plan,
+      (source, at, length) => files.read(tree.sources[source]!, at, length),
+      { fsync: store.fsync },
+    );
+    const devices = plan.devices.map(({ source }) => files.device(tree.sources[source]!));
+    const { chainId, diffIds } = target;
+    const record: ChainRecord = { version: 1, chainId, diffIds, image, devices };
+    writeNewFile(join(work, CHAIN_FACTS), recordText(record), { fsync: store.fsync });
+    const published = await publishDirectory(work, target.directory, {
+      fsync: store.fsync,
+      files: [target.file, CHAIN_FACTS],
+    });
+    if (!published) await discard(work);
+    return record;
+  } catch (error) {
+    await discard(work);
+    throw storeError(`write the image of chain ${target.chainId}`, error);
+  } finally {
+    files.close();
+  }
+}
+
+export interface ChainOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Trees of the layers that are in memory already, by diffID. They are used up. */
+  readonly trees?: Map<string, FileTree>;
+}
+
+/** Runs `make` under the lock of one chain, so that two processes do not do the same work. */
+async function underChainLock<T>(
+  store: Store,
+  kind: string,
+  chainId: string,
+  signal: AbortSignal | undefined,
+  make: () => Promise<T>,
+): Promise<T> {
+  const path = join(store.layout.locks, `${kind}-${digestHex(chainId)}`);
+  const lock: Lock = await waitForLock(() => tryLockName(path), { signal });
+  try {
+    return await make();
+  } finally {
+    lock.release();
+  }
+}
+
+/**
+ * The merged image of the layers `diffIds` (bottom first), made when it is missing.
+ * Throws `store/missing` when a layer is, `tree/invalid` when the layers do not fit on each other.
+ */
+export async function ensureChain(
+  store: Store,
+  diffIds: readonly string[],
+  options: ChainOptions = {},
+): Promise<ChainRecord> {
+  const chainId = chainOf(diffIds);
+  const directory = store.layout.chain(chainId);
+  const found = findChainRecord(directory, chainId);
+  if (found !== null) return found;
+  store.prepare();
+  return underChainLock(store, 'chain', chainId, options.signal, async () => {
+    const made = findChainRecord(directory, chainId);
+    if (made !== null) return made;
+    const trees = diffIds.map((diffId) => {
+      throwIfAborted(options.signal);
+      const tree = options.trees?.get(diffId);
+      // The merge uses trees up, so a layer that comes twice is read back for its second time.
+      options.trees?.delete(diffId);
+      return tree ?? readLayerTree(store, diffId);
+    });
+    return publishChain(store, { directory, file: CHAIN_IMAGE, chainId, diffIds }, mergeLayers(trees));
+  });
+}
+
+/**
+ * Images for one mount a layer: where a layer leans on lower ones (hard links into them, parents that only they
+ * describe), its image is made for this very chain. One record a layer that needs it, null for the others,
+ * whose own layer.erofs serves.
+ */
+export async function ensureLinkedLayers(
+  store: Store,
+  diffIds: readonly string[],
+  options: { signal?: AbortSignal | undefined } = {},
+): Promise<(ChainRecord | null)[]> {
+  const records: (ChainRecord | null)[] = [];
+  /** The merged tree of the layers below `merged`; made only when something is missing. */
+  let below: FileTree | null = null;
+  let merged = 0;
+  for (let i = 0; i < diffIds.length; i++) {
+    throwIfAborted(options.signal);
+    const diffId = diffIds[i]!;
+    if (!readLayer(store, diffId).needsChain) {
+      records.push(null);
+      continue;
+    }
+    const prefix = diffIds.slice(0, i + 1);
+    const chainId = chainOf(prefix);
+    const directory = store.layout.linkedLayer(chainId);
+    let record = findChainRecord(directory, chainId);
+    if (record === null) {
+      const added = diffIds.slice(merged, i).map((one) => readLayerTree(store, one));
+      const base: FileTree = mergeLayers(below === null ? added : [below, ...added]);
+      below = base;
+      merged = i;
+      store.prepare();
+      record = await underChainLock(store, 'linked', chainId, options.signal, async () => {
+        const made = findChainRecord(directory, chainId);
+        if (made !== null) return made;
+        const tree = resolveLayer(base, readLayerTree(store, diffId));
+        return publishChain(store, { directory, file: LAYER_IMAGE, chainId, diffIds: prefix }, tree);
+      });
+    }
+    records.push(record);
+  }
+  return records;
+}

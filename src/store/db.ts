@@ -1,0 +1,128 @@
+/** store.db: opened when first needed, brought to the newest schema, never trusted beyond what the files say. */
+import { rmSync } from 'node:fs';
+import type { DatabaseSync as Database, StatementSync } from 'node:sqlite';
+import { VeneerError } from '../errors.ts';
+import { isNoSpace, storeError } from './io-errors.ts';
+import { MIGRATIONS, SCHEMA_VERSION } from './schema.ts';
+
+/** How long one process waits for another one's transaction; transactions here take milliseconds. */
+const BUSY_MS = 10_000;
+
+/** SQLITE_CORRUPT and SQLITE_NOTADB. */
+const DAMAGED = new Set([11, 26]);
+
+/** An open database; statements are prepared once. */
+export class StoreDatabase {
+  readonly path: string;
+  readonly #database: Database;
+  readonly #statements = new Map<string, StatementSync>();
+
+  constructor(path: string, database: Database) {
+    this.path = path;
+    this.#database = database;
+  }
+
+  prepare(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) this.#statements.set(sql, (statement = this.#database.prepare(sql)));
+    return statement;
+  }
+
+  /**
+   * Runs `work` in one write transaction. A crash before its end leaves the database as it was; with
+   * synchronous FULL one behind it loses nothing.
+   */
+  transaction<T>(work: () => T): T {
+    try {
+      this.#database.exec('BEGIN IMMEDIATE');
+      try {
+        const result = work();
+        this.#database.exec('COMMIT');
+        return result;
+      } catch (error) {
+        if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
+        throw error;
+      }
+    } catch (error) {
+      throw databaseError(this.path, error);
+    }
+  }
+
+  /** Problems that sqlite finds in its own file; empty when it is sound. */
+  check(): string[] {
+    try {
+      const rows = this.#database.prepare('PRAGMA quick_check').all() as { quick_check: string }[];
+      return rows.map((row) => row.quick_check).filter((line) => line !== 'ok');
+    } catch (error) {
+      return [error instanceof Error ? error.message : String(error)];
+    }
+  }
+
+  close(): void {
+    this.#statements.clear();
+    if (this.#database.isOpen) this.#database.close();
+  }
+}
+
+function databaseError(path: string, error: unknown): VeneerError {
+  if (error instanceof VeneerError) return error;
+  const code = (error as { errcode?: unknown }).errcode;
+  if (typeof code === 'number' && DAMAGED.has(code & 0xff)) {
+    return new VeneerError('store/database', `Cannot use ${path}: it is damaged`, {
+      hint: 'run `veneer fsck --rebuild`: everything in it can be read from the files again',
+      cause: error,
+    });
+  }
+  if (isNoSpace(error)) return storeError(`write ${path}`, error);
+  const reason = error instanceof Error ? error.message : String(error);
+  return new VeneerError('store/database', `Cannot use ${path}: ${reason}`, { cause: error });
+}
+
+function migrate(path: string, database: Database): void {
+  const version = (): number =>
+    (database.prepare('PRAGMA user_version').get() as { user_version: number }).user_version;
+  if (version() === SCHEMA_VERSION) return;
+  // Under the write lock the version is read again: another process may have migrated meanwhile.
+  database.exec('BEGIN IMMEDIATE');
+  try {
+    const found = version();
+    if (found > SCHEMA_VERSION) {
+      throw new VeneerError(
+        'store/database',
+        `Cannot use ${path}: its schema ${found} is newer than this veneer`,
+        {
+          hint: 'use a newer veneer, or run `veneer fsck --rebuild`',
+        },
+      );
+    }
+    for (let next = found; next < SCHEMA_VERSION; next++) database.exec(MIGRATIONS[next]!);
+    database.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`);
+    database.exec('COMMIT');
+  } catch (error) {
+    if (database.isTransaction) database.exec('ROLLBACK');
+    throw error;
+  }
+}
+
+/** Opens or makes the database. Throws `store/database` when it is damaged or too new, `io/…` when it cannot be made. */
+export function openDatabase(path: string, options: { fsync: boolean }): StoreDatabase {
+  // Looked up at run time: commands that never list anything do not pay for sqlite.
+  const { DatabaseSync } = process.getBuiltinModule('node:sqlite');
+  let database: Database | undefined;
+  try {
+    database = new DatabaseSync(path, { timeout: BUSY_MS });
+    database.exec('PRAGMA journal_mode = WAL');
+    database.exec(`PRAGMA synchronous = ${options.fsync ? 'FULL' : 'OFF'}`);
+    database.exec('PRAGMA foreign_keys = ON');
+    migrate(path, database);
+    return new StoreDatabase(path, database);
+  } catch (error) {
+    database?.close();
+    throw databaseError(path, error);
+  }
+}
+
+/** Removes the database and its side files, so that the next use makes it anew from the files of the store. */
+export function removeDatabase(path: string): void {
+  for (const suffix of ['', '-wal', '-shm']) rmSync(path + suffix, { force: true });
+}

@@ -1,0 +1,392 @@
+/** Fsck: whether records, files and database agree, by names and sizes; contents are `verify`'s. */
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+import { VeneerError } from '../errors.ts';
+import { parseImageConfig } from '../oci/config.ts';
+import { digestOf } from '../oci/digest.ts';
+import { discard, unpublishDirectory, unpublishFile } from './atomic.ts';
+import { isImageFile, listDirectory, syncCatalog } from './catalog.ts';
+import { imageChains } from './chain-ids.ts';
+import { findChainRecord } from './chains.ts';
+import { removeDatabase } from './db.ts';
+import { imageBlobs, sweepDebris } from './gc.ts';
+import { readBlob } from './images.ts';
+import { storeError } from './io-errors.ts';
+import { readLayer } from './layers.ts';
+import { CHAIN_FACTS, CHAIN_IMAGE, digestHex, HEX64, LAYER_FACTS, LAYER_IMAGE, LAYER_TAR } from './layout.ts';
+import { readLeases } from './leases.ts';
+import { throwIfAborted } from './locks.ts';
+import { type ImageRecord, readImageRecord } from './records.ts';
+import type { Store } from './store.ts';
+
+export interface FsckOptions {
+  /** Remove what is broken, what dead processes left, and images whose layers are gone; rebuild a wrong database. */
+  readonly repair?: boolean;
+  /** Make the database anew from the files, wrong or not. */
+  readonly rebuild?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+export interface FsckProblem {
+  /**
+   * `error`: something that the store promises is not so. `note`: worth knowing and harmless, such as debris of a
+   * killed process.
+   */
+  readonly severity: 'error' | 'note';
+  readonly path: string;
+  readonly message: string;
+  /** What `repair` did about it. */
+  repaired: boolean;
+}
+
+export interface FsckReport {
+  readonly problems: FsckProblem[];
+  /** Names of images that were removed because they were not whole. */
+  readonly droppedImages: string[];
+  readonly images: number;
+  readonly layers: number;
+  readonly chains: number;
+  /** True when no error was found, or all were repaired. */
+  readonly ok: boolean;
+}
+
+/**
+ * Checks the store, and repairs it when asked. Safe beside pulls: what a running one needs is left alone and
+ * reported as such. Throws only when the store cannot be read at all.
+ */
+export async function fsck(store: Store, options: FsckOptions = {}): Promise<FsckReport> {
+  if (!store.exists()) return { problems: [], droppedImages: [], images: 0, layers: 0, chains: 0, ok: true };
+  throwIfAborted(options.signal);
+  const repair = options.repair ?? false;
+  const work = repair ? store.work() : '';
+  // Checking alone wants no sweep in between; repairing wants nobody to begin meanwhile.
+  const lock = repair ? await store.exclusive(options.signal) : store.share();
+  const run = new FsckRun(store, repair ? work : null);
+  try {
+    run.checkAll();
+  } catch (error) {
+    throw storeError(`check the store ${store.layout.root}`, error);
+  } finally {
+    lock.release();
+  }
+  for (const path of run.trash) await discard(path);
+  if (repair) await sweepDebris(store);
+  checkDatabase(store, run, repair || (options.rebuild ?? false), options.rebuild ?? false);
+  return run.report();
+}
+
+class FsckRun {
+  readonly problems: FsckProblem[] = [];
+  readonly dropped: string[] = [];
+  readonly trash: string[] = [];
+  readonly #store: Store;
+  /** Our work directory when we repair, else null. */
+  readonly #work: string | null;
+  /** Hex of what live leases need. */
+  readonly #busy = new Set<string>();
+  readonly #goodLayers = new Set<string>();
+  #images = 0;
+  #chains = 0;
+
+  constructor(store: Store, work: string | null) {
+    this.#store = store;
+    this.#work = work;
+  }
+
+  report(): FsckReport {
+    return {
+      problems: this.problems,
+      droppedImages: this.dropped,
+      images: this.#images,
+      layers: this.#goodLayers.size,
+      chains: this.#chains,
+      ok: this.problems.every((problem) => problem.severity === 'note' || problem.repaired),
+    };
+  }
+
+  /** Synchronous from end to end: it runs under the store lock. */
+  checkAll(): void {
+    const { layout } = this.#store;
+    const mode = statSync(layout.root).mode & 0o777;
+    if ((mode & 0o077) !== 0) {
+      this.note(layout.root, `others than the owner may look into the store (mode ${mode.toString(8)})`);
+    }
+    const leases = readLeases(this.#store);
+    for (const needs of leases.live) {
+      for (const digest of [...needs.layers, ...needs.chains, ...needs.blobs])
+        this.#busy.add(digestHex(digest));
+    }
+    for (const path of leases.dead)
+      this.note(path, 'the lease of a process that is gone', this.#work !== null);
+    this.#checkLayers();
+    const blobs = this.#checkBlobs();
+    const images = this.#checkImages(blobs);
+    this.#checkChains(layout.chains, CHAIN_IMAGE, images);
+    this.#checkChains(layout.linked, LAYER_IMAGE, images);
+    this.#noteUnused(images, blobs);
+    this.#checkNames();
+    this.#noteDebris();
+  }
+
+  error(path: string, message: string, repaired = false): void {
+    this.problems.push({ severity: 'error', path, message, repaired });
+  }
+
+  note(path: string, message: string, repaired = false): void {
+    this.problems.push({ severity: 'note', path, message, repaired });
+  }
+
+  /** Takes a broken directory or file away, unless a running pull counts on it. */
+  #remove(path: string, hex: string, kind: 'directory' | 'file'): boolean {
+    if (this.#work === null || this.#busy.has(hex)) return false;
+    const { fsync } = this.#store;
+    if (kind === 'file') return unpublishFile(path, { fsync });
+    const trash = unpublishDirectory(path, { work: this.#work, fsync });
+    if (trash !== null) this.trash.push(trash);
+    return true;
+  }
+
+  #entries(dir: string): string[] {
+    const names: string[] = [];
+    for (const name of listDirectory(dir)) {
+      if (HEX64.test(name)) names.push(name);
+      else this.note(join(dir, name), 'not a file of the store');
+    }
+    return names;
+  }
+
+  #checkLayers(): void {
+    const { layers } = this.#store.layout;
+    for (const hex of this.#entries(layers)) {
+      const path = join(layers, hex);
+      const reason = this.#tryReason(() => {
+        const { tarSize, image } = readLayer(this.#store, `sha256:${hex}`);
+        return wrongSize(path, LAYER_TAR, tarSize) ?? wrongSize(path, LAYER_IMAGE, image.size);
+      });
+      if (reason === null) {
+        this.#goodLayers.add(hex);
+        this.#noteStrangers(path, [LAYER_TAR, LAYER_IMAGE, LAYER_FACTS]);
+      } else {
+        this.error(path, reason, this.#remove(path, hex, 'directory'));
+      }
+    }
+  }
+
+  /** Small documents: hashing them costs nothing. Returns the hex of the good ones. */
+  #checkBlobs(): Set<string> {
+    const { blobs } = this.#store.layout;
+    const good = new Set<string>();
+    for (const hex of this.#entries(blobs)) {
+      const path = join(blobs, hex);
+      const reason = this.#tryReason(() => {
+        const found = digestOf(readBlob(this.#store, `sha256:${hex}`));
+        return found === `sha256:${hex}` ? null : `its content has the digest ${found}`;
+      });
+      if (reason === null) good.add(hex);
+      else this.error(path, reason, this.#remove(path, hex, 'file'));
+    }
+    return good;
+  }
+
+  /** Returns the images that are whole. */
+  #checkImages(blobs: ReadonlySet<string>): ImageRecord[] {
+    const store = this.#store;
+    const whole: ImageRecord[] = [];
+    for (const file of listDirectory(store.layout.images)) {
+      const path = join(store.layout.images, file);
+      if (!isImageFile(file)) {
+        this.note(path, 'not a file of the store');
+        continue;
+      }
+      let record: ImageRecord | null = null;
+      const reason = this.#tryReason(() => {
+        record = readImageRecord(path);
+        return this.#brokenImage(path, record, blobs);
+      });
+      const read = record as ImageRecord | null;
+      if (reason === null && read !== null) {
+        whole.push(read);
+        continue;
+      }
+      const message = read === null ? String(reason) : `image ${read.name} is not whole: ${reason}`;
+      const removed = this.#work !== null && unpublishFile(path, { fsync: store.fsync });
+      if (removed) this.dropped.push(read === null ? file : read.name);
+      this.error(path, message, removed);
+    }
+    this.#images = whole.length;
+    return whole;
+  }
+
+  #brokenImage(path: string, record: ImageRecord, blobs: ReadonlySet<string>): string | null {
+    if (this.#store.layout.image(record.name) !== path) return `the file is not named after "${record.name}"`;
+    for (const [what, blob] of [
+      ['manifest', record.manifest],
+      ['config', record.config],
+    ] as const) {
+      if (!blobs.has(digestHex(blob.digest))) return `its ${what} ${blob.digest} is missing or damaged`;
+    }
+    const config = parseImageConfig(readBlob(this.#store, record.config.digest), 'its config');
+    if (config.diffIds.join() !== record.layers.map((layer) => layer.diffId).join()) {
+      return 'its layers are not those of its config';
+    }
+    if (imageChains(record).at(-1) !== record.chainId) return 'its chain is not that of its layers';
+    const missing = record.layers.find((layer) => !this.#goodLayers.has(digestHex(layer.diffId)));
+    return missing === undefined ? null : `layer ${missing.diffId} is missing or damaged`;
+  }
+
+  #checkChains(dir: string, file: string, images: readonly ImageRecord[]): void {
+    const used = new Set(images.flatMap((image) => imageChains(image).map(digestHex)));
+    for (const hex of this.#entries(dir)) {
+      const path = join(dir, hex);
+      const reason = this.#tryReason(() => {
+        const record = findChainRecord(path, `sha256:${hex}`);
+        if (record === null) return `${CHAIN_FACTS} is missing`;
+        const layers = [...record.diffIds, ...record.devices.map((device) => device.diffId)];
+        const gone = layers.find((diffId) => !this.#goodLayers.has(digestHex(diffId)));
+        return gone === undefined ? wrongSize(path, file, record.image.size) : `its layer ${gone} is gone`;
+      });
+      if (reason !== null) {
+        this.error(path, reason, this.#remove(path, hex, 'directory'));
+        continue;
+      }
+      this.#chains++;
+      this.#noteStrangers(path, [file, CHAIN_FACTS]);
+      if (!used.has(hex) && !this.#busy.has(hex)) this.note(path, 'no image uses it; `veneer gc` removes it');
+    }
+  }
+
+  #noteUnused(images: readonly ImageRecord[], blobs: ReadonlySet<string>): void {
+    const { layout } = this.#store;
+    const used = new Set<string>();
+    for (const image of images) {
+      for (const layer of image.layers) used.add(digestHex(layer.diffId));
+      for (const digest of imageBlobs(image)) used.add(digestHex(digest));
+      if (image.index !== null && !blobs.has(digestHex(image.index.digest))) {
+        this.note(layout.blob(image.index.digest), `the index that ${image.name} was chosen from is missing`);
+      }
+    }
+    const unused = (dir: string, names: Iterable<string>): void => {
+      for (const hex of names) {
+        if (!used.has(hex) && !this.#busy.has(hex)) {
+          this.note(join(dir, hex), 'no image uses it; `veneer gc` removes it');
+        }
+      }
+    };
+    unused(layout.layers, this.#goodLayers);
+    unused(layout.blobs, blobs);
+  }
+
+  #noteStrangers(dir: string, expected: readonly string[]): void {
+    for (const name of listDirectory(dir)) {
+      if (!expected.includes(name)) this.note(join(dir, name), 'not a file of the store');
+    }
+  }
+
+  #checkNames(): void {
+    const { layout } = this.#store;
+    const own =
+      /^(?:store\.db(?:-wal|-shm|-journal)?|blobs|images|layers|chains|linked|tmp|leases|lock|run|lost\+found)$/;
+    for (const name of listDirectory(layout.root)) {
+      if (!own.test(name)) this.note(join(layout.root, name), 'not a file of the store');
+    }
+  }
+
+  /** Whether it is debris only a lock tells, and `repair` sweeps it afterwards. */
+  #noteDebris(): void {
+    const { layout } = this.#store;
+    const own = this.#work === null ? '' : this.#work;
+    for (const name of listDirectory(layout.tmp)) {
+      const path = join(layout.tmp, name);
+      if (!name.startsWith('work-') || name.endsWith('.lock') || path === own) continue;
+      if (this.#store.isLiveWork(path)) continue;
+      this.note(path, 'unfinished work of a process that is gone', this.#work !== null);
+    }
+  }
+
+  /** Runs a check that returns what is wrong, or null; what it throws is what is wrong. */
+  #tryReason(check: () => string | null): string | null {
+    try {
+      return check();
+    } catch (error) {
+      if (error instanceof VeneerError) return error.message;
+      throw error;
+    }
+  }
+}
+
+function wrongSize(dir: string, file: string, size: number): string | null {
+  const found = statSync(join(dir, file), { throwIfNoEntry: false });
+  if (found === undefined) return `${file} is missing`;
+  return found.size === size ? null : `${file} has ${found.size} bytes, not ${size}`;
+}
+
+/** The database against the files. It may lag behind them at any time, so it is brought up first. */
+function checkDatabase(store: Store, run: FsckRun, mayRepair: boolean, rebuild: boolean): void {
+  const path = store.layout.database;
+  const wrong = databaseProblem(store);
+  if (wrong === null && !rebuild) return;
+  let repaired = false;
+  if (mayRepair) {
+    rebuildDatabase(store);
+    repaired = databaseProblem(store) === null;
+  }
+  if (wrong !== null) run.error(path, wrong, repaired);
+}
+
+function databaseProblem(store: Store): string | null {
+  try {
+    syncCatalog(store);
+    const problems = store.database().check();
+    if (problems.length > 0) return problems.slice(0, 3).join('; ');
+    return staleRow(store);
+  } catch (error) {
+    if (error instanceof VeneerError) return error.message;
+    throw error;
+  }
+}
+
+/** A row that says something else than its file. */
+function staleRow(store: Store): string | null {
+  const database = store.database();
+  const images = database.prepare('SELECT name, record FROM images').all() as {
+    name: string;
+    record: string;
+  }[];
+  for (const { name, record } of images) {
+    if (JSON.stringify(readImageRecord(store.layout.image(name))) !== record)
+      return `it is wrong about image ${name}`;
+  }
+  const layers = database.prepare('SELECT diff_id, record FROM layers').all() as {
+    diff_id: string;
+    record: string;
+  }[];
+  for (const { diff_id, record } of layers) {
+    if (JSON.stringify(readLayer(store, diff_id)) !== record) return `it is wrong about layer ${diff_id}`;
+  }
+  return null;
+}
+
+/**
+ * Makes the database anew. A sound one is emptied and filled in place, for other processes may have it open;
+ * only one that cannot be used at all is removed. A crash leaves an empty or absent database, which fills
+ * itself when it is next asked.
+ */
+export function rebuildDatabase(store: Store): void {
+  try {
+    const database = store.database();
+    if (database.check().length === 0) {
+      database.transaction(() => {
+        for (const table of ['image_layers', 'images', 'layer_blobs', 'layers', 'chains']) {
+          database.prepare(`DELETE FROM ${table}`).run();
+        }
+      });
+      syncCatalog(store);
+      return;
+    }
+  } catch (error) {
+    if (!(error instanceof VeneerError) || error.code !== 'store/database') throw error;
+  }
+  store.closeDatabase();
+  removeDatabase(store.layout.database);
+  syncCatalog(store);
+}

@@ -1,0 +1,296 @@
+/**
+ * Garbage collection: mark what images, leases and mounts need, sweep the rest.
+ *
+ * Why this is safe beside pulls, mounts and other sweeps:
+ *
+ * 1. A sweep marks and takes names away under the exclusive store lock. Leases are taken under the shared lock, so
+ *    each lease is either seen whole or taken after the sweep. A pull looks for what exists only after it has its
+ *    lease: what it finds was there after the last sweep or is protected from the next.
+ * 2. A pull publishes its image record first and gives its lease back then, without any lock. So leases are read
+ *    before images: a lease that is gone when we look left an image record that we have not read yet.
+ * 3. A mount resolves its image and opens its files under the shared lock, and leaves its mount record before it
+ *    lets go. Readers (`ls`, `cat`) hold the shared lock until their files are open; open files outlive their names.
+ * 4. The critical section never waits for anything but the disk. What was taken away is renamed into our work
+ *    directory under the lock and removed after it.
+ * 5. A crash in between leaves whole things under their names and debris in a work directory without a lock.
+ */
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+import { VeneerError } from '../errors.ts';
+import { discard, syncPathNow, unpublishDirectory, unpublishFile } from './atomic.ts';
+import { isImageFile, listDirectory, syncCatalog } from './catalog.ts';
+import { imageChains } from './chain-ids.ts';
+import { isIdleDownload } from './downloads.ts';
+import { storeError } from './io-errors.ts';
+import { digestHex, HEX64 } from './layout.ts';
+import { readLeases } from './leases.ts';
+import { type Lock, throwIfAborted, tryLockName } from './locks.ts';
+import { type ImageRecord, readImageRecord } from './records.ts';
+import type { Store } from './store.ts';
+
+export interface GcOptions {
+  /** Only tell what would go. */
+  readonly dryRun?: boolean;
+  /**
+   * Files of the store that mounts use, as the mount records say. Called under the store lock, so that no mount
+   * can come up between the look and the sweep.
+   */
+  readonly mountedFiles?: () => readonly string[];
+  readonly signal?: AbortSignal;
+}
+
+/** What was removed, or would be. */
+export interface GcReport {
+  /** diffIDs. */
+  readonly layers: string[];
+  /** chainIDs of merged images, and of single layers with resolved links. */
+  readonly chains: string[];
+  /** Manifests, indexes, configs. */
+  readonly blobs: string[];
+  /** Paths of what the dead left: work directories, leases, downloads. */
+  readonly debris: string[];
+  /** Bytes that it took on disk. */
+  bytes: number;
+}
+
+/** Hex parts of what must stay. */
+interface Marks {
+  readonly layers: Set<string>;
+  readonly chains: Set<string>;
+  readonly blobs: Set<string>;
+  readonly downloads: Set<string>;
+}
+
+/**
+ * Removes every layer, chain and blob that no image, running pull or mount needs, and what dead processes left.
+ * Throws `store/corrupt` when an image record or a live lease cannot be read: then nobody knows what may go.
+ */
+export async function gc(store: Store, options: GcOptions = {}): Promise<GcReport> {
+  const report: GcReport = { layers: [], chains: [], blobs: [], debris: [], bytes: 0 };
+  if (!store.exists()) return report;
+  throwIfAborted(options.signal);
+  const dryRun = options.dryRun ?? false;
+  const work = dryRun ? '' : store.work();
+  const trash: string[] = [];
+  let debris: Debris | null = null;
+  const lock = await store.exclusive(options.signal);
+  try {
+    const leases = readLeases(store); // before the images: see 2. above
+    const marks = mark(store, leases.live, options.mountedFiles?.() ?? []);
+    sweepDirectories(store, marks, report, dryRun ? null : { work, trash });
+    sweepBlobs(store, marks, report, dryRun);
+    debris = collectDebris(store, leases.dead, marks, report, dryRun);
+  } catch (error) {
+    throw storeError('collect garbage', error);
+  } finally {
+    lock.release();
+  }
+  for (const path of trash) await discard(path);
+  await removeDebris(debris);
+  if (!dryRun) syncCatalog(store);
+  return report;
+}
+
+function mark(
+  store: Store,
+  leases: ReturnType<typeof readLeases>['live'],
+  mounted: readonly string[],
+): Marks {
+  const marks: Marks = { layers: new Set(), chains: new Set(), blobs: new Set(), downloads: new Set() };
+  const add = (set: Set<string>, digests: readonly string[]): void => {
+    for (const digest of digests) set.add(digestHex(digest));
+  };
+  for (const needs of leases) {
+    add(marks.layers, needs.layers);
+    add(marks.chains, needs.chains);
+    add(marks.blobs, needs.blobs);
+    add(marks.downloads, needs.downloads);
+  }
+  for (const image of readAllImages(store)) {
+    add(
+      marks.layers,
+      image.layers.map((layer) => layer.diffId),
+    );
+    add(marks.chains, imageChains(image));
+    add(marks.blobs, imageBlobs(image));
+  }
+  for (const path of mounted) {
+    const [kind, hex] = storePart(path);
+    if (kind === 'layers') marks.layers.add(hex);
+    else if (kind === 'chains' || kind === 'linked') marks.chains.add(hex);
+  }
+  return marks;
+}
+
+const STORED_FILE = /\/(layers|chains|linked)\/([0-9a-f]{64})\/[^/]+$/;
+
+/**
+ * `…/layers/HEX/layer.tar` → ['layers', HEX]; ['', ''] for anything else. The root is not compared: mount records
+ * are this store's own, and may name it by another path.
+ */
+export function storePart(path: string): [kind: string, hex: string] {
+  const match = STORED_FILE.exec(path);
+  return match === null ? ['', ''] : [match[1]!, match[2]!];
+}
+
+export function imageBlobs(image: ImageRecord): string[] {
+  const blobs = [image.manifest.digest, image.config.digest];
+  if (image.index !== null) blobs.push(image.index.digest);
+  return blobs;
+}
+
+/** Every image record, straight from the files. Throws when one cannot be read. */
+function readAllImages(store: Store): ImageRecord[] {
+  const images: ImageRecord[] = [];
+  for (const file of listDirectory(store.layout.images)) {
+    if (!isImageFile(file)) continue;
+    try {
+      images.push(readImageRecord(join(store.layout.images, file)));
+    } catch (error) {
+      // `rm` may take a name away at any time.
+      if (error instanceof VeneerError && error.code === 'store/missing') continue;
+      throw error;
+    }
+  }
+  return images;
+}
+
+/** Allocated bytes of a file, 0 when it is missing. */
+function bytesOf(path: string): number {
+  return (statSync(path, { throwIfNoEntry: false })?.blocks ?? 0) * 512;
+}
+
+function directoryBytes(path: string): number {
+  let bytes = 0;
+  for (const name of listDirectory(path)) bytes += bytesOf(join(path, name));
+  return bytes;
+}
+
+function sweepDirectories(
+  store: Store,
+  marks: Marks,
+  report: GcReport,
+  act: { work: string; trash: string[] } | null,
+): void {
+  const { layout } = store;
+  // What is made of layers goes before the layers, so that a crash leaves no chain whose layers are gone.
+  const rooms: [dir: string, marked: Set<string>, removed: string[]][] = [
+    [layout.linked, marks.chains, report.chains],
+    [layout.chains, marks.chains, report.chains],
+    [layout.layers, marks.layers, report.layers],
+  ];
+  for (const [dir, marked, removed] of rooms) {
+    for (const hex of listDirectory(dir)) {
+      if (!HEX64.test(hex) || marked.has(hex)) continue;
+      const path = join(dir, hex);
+      report.bytes += directoryBytes(path);
+      const digest = `sha256:${hex}`;
+      if (!removed.includes(digest)) removed.push(digest);
+      if (act === null) continue;
+      const trash = unpublishDirectory(path, { work: act.work, fsync: false });
+      if (trash !== null) act.trash.push(trash);
+    }
+    // One for all: the renames must be durable before the files inside are removed.
+    if (act !== null && act.trash.length > 0 && store.fsync) syncPathNow(dir);
+  }
+}
+
+function sweepBlobs(store: Store, marks: Marks, report: GcReport, dryRun: boolean): void {
+  for (const hex of listDirectory(store.layout.blobs)) {
+    if (!HEX64.test(hex) || marks.blobs.has(hex)) continue;
+    const path = join(store.layout.blobs, hex);
+    report.bytes += bytesOf(path);
+    report.blobs.push(`sha256:${hex}`);
+    if (!dryRun) unpublishFile(path, { fsync: false });
+  }
+}
+
+/** What dead processes left, with the locks by which it is ours to remove. */
+interface Debris {
+  readonly paths: string[];
+  readonly locks: Lock[];
+}
+
+/**
+ * Finds debris under tmp/ and dead leases. Call it with the exclusive store lock: work directories are made under
+ * the shared one, so each has its lock by now if its owner lives.
+ */
+function collectDebris(
+  store: Store,
+  deadLeases: readonly string[],
+  marks: Marks | null,
+  report: GcReport,
+  dryRun: boolean,
+): Debris {
+  const { layout } = store;
+  const debris: Debris = { paths: [...deadLeases], locks: [] };
+  const own = (lockPath: string): boolean => {
+    const lock = tryLockName(lockPath);
+    if (lock === null) return false;
+    if (dryRun) lock.release();
+    else debris.locks.push(lock);
+    return true;
+  };
+  for (const name of listDirectory(layout.tmp)) {
+    const path = join(layout.tmp, name);
+    if (path === layout.downloads || path === layout.locks) continue;
+    const work = /^work-[0-9a-f]+$/.test(name);
+    if (name.endsWith('.lock')) {
+      if (statSync(path.slice(0, -5), { throwIfNoEntry: false }) === undefined) own(path);
+      continue;
+    }
+    if (work && !own(`${path}.lock`)) continue;
+    report.bytes += work ? treeBytes(path) : bytesOf(path);
+    debris.paths.push(path);
+  }
+  // Free locks of dead owners: taking and releasing one unlinks it.
+  for (const name of listDirectory(layout.locks))
+    if (!dryRun) tryLockName(join(layout.locks, name))?.release();
+  if (marks !== null) {
+    for (const name of listDirectory(layout.downloads)) {
+      const path = join(layout.downloads, name);
+      if (marks.downloads.has(name.replace(/\.part$/, '')) || !isIdleDownload(path)) continue;
+      report.bytes += bytesOf(path);
+      debris.paths.push(path);
+    }
+  }
+  report.debris.push(...debris.paths);
+  if (dryRun) debris.paths.length = 0;
+  return debris;
+}
+
+function treeBytes(path: string): number {
+  let bytes = 0;
+  for (const name of listDirectory(path)) {
+    const child = join(path, name);
+    bytes += statSync(child, { throwIfNoEntry: false })?.isDirectory() ? treeBytes(child) : bytesOf(child);
+  }
+  return bytes;
+}
+
+async function removeDebris(debris: Debris | null): Promise<void> {
+  if (debris === null) return;
+  try {
+    for (const path of debris.paths) await discard(path);
+  } finally {
+    for (const lock of debris.locks) lock.release();
+  }
+}
+
+/**
+ * Removes what dead processes left in tmp/ and leases/, if no other sweep or reader is in the way right now.
+ * Unfinished downloads stay: the next pull goes on with them. Every pull begins with this.
+ */
+export async function sweepDebris(store: Store): Promise<string[]> {
+  const lock = store.tryExclusive();
+  if (lock === null) return [];
+  const report: GcReport = { layers: [], chains: [], blobs: [], debris: [], bytes: 0 };
+  let debris: Debris | null = null;
+  try {
+    debris = collectDebris(store, readLeases(store).dead, null, report, false);
+  } finally {
+    lock.release();
+  }
+  await removeDebris(debris);
+  return report.debris;
+}

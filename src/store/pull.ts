@@ -1,0 +1,238 @@
+/** Pull: from an image source into the store, ready to mount. */
+import { statSync } from 'node:fs';
+import { type Finding, VeneerError } from '../errors.ts';
+import type { Descriptor } from '../oci/descriptor.ts';
+import { checkDigest, digestOf } from '../oci/digest.ts';
+import { formatPlatform, hostPlatform, type Platform } from '../oci/platform.ts';
+import type { ImageSource, ResolvedImage } from '../oci/source.ts';
+import type { OnProgress } from '../progress/events.ts';
+import type { FileTree } from '../tree/node.ts';
+import { writeFileAtomic } from './atomic.ts';
+import { syncCatalog } from './catalog.ts';
+import { chainOf } from './chain-ids.ts';
+import { ensureChain, hasChain } from './chains.ts';
+import { sweepDebris } from './gc.ts';
+import { checkImageName, putImage, readBlob } from './images.ts';
+import { freeSpace, isNoSpace, showBytes, storeError } from './io-errors.ts';
+import { hasLayer } from './layers.ts';
+import { isDigest } from './layout.ts';
+import { takeLease } from './leases.ts';
+import { throwIfAborted } from './locks.ts';
+import { type LayerTask, pullLayers } from './pull-layers.ts';
+import type { BlobRef, ImageRecord } from './records.ts';
+import type { Store } from './store.ts';
+
+export interface PullOptions {
+  /** Name in the store; the source's own when not given. */
+  readonly name?: string;
+  /** Default: this machine's. */
+  readonly platform?: Platform;
+  /** Layers at a time; default 4. */
+  readonly concurrency?: number;
+  readonly onProgress?: OnProgress;
+  readonly onFinding?: (finding: Finding) => void;
+  /** Ends the pull with `io/cancelled`; what is complete stays, downloads stay resumable. */
+  readonly signal?: AbortSignal;
+}
+
+const DEFAULT_CONCURRENCY = 4;
+
+/**
+ * Pulls the image of `source` and publishes it under its name. Layers, chains and blobs that are stored already
+ * are used. Every digest is verified before anything gets its final name; the image record comes last, so the
+ * name leads to a complete image or to what it led to before.
+ *
+ * Throws what the source throws, `store/mismatch` and the digest errors of the oci room for wrong content,
+ * `io/no-space` with what is needed, `io/cancelled`.
+ */
+export async function pullImage(
+  store: Store,
+  source: ImageSource,
+  options: PullOptions = {},
+): Promise<ImageRecord> {
+  const name = options.name ?? source.name;
+  checkImageName(name);
+  store.prepare();
+  await sweepDebris(store);
+  throwIfAborted(options.signal);
+  const resolved = await source.resolve(options.platform ?? hostPlatform());
+  for (const finding of resolved.findings) options.onFinding?.(finding);
+  const record = describeImage(name, resolved);
+  const blobs = imageDocuments(record, resolved);
+
+  const lease = takeLease(store, `pull ${name}`, {
+    layers: record.layers.map((layer) => layer.diffId),
+    chains: [record.chainId],
+    blobs: blobs.map((blob) => blob.digest),
+    downloads: source.local ? [] : record.layers.map((layer) => layer.blob.digest),
+  });
+  try {
+    checkSpace(store, record);
+    for (const blob of blobs) storeBlob(store, blob.digest, blob.bytes);
+    const trees = new Map<string, FileTree>();
+    await pullLayers(store, source, layerTasks(record, resolved), {
+      concurrency: Math.max(1, options.concurrency ?? DEFAULT_CONCURRENCY),
+      signal: options.signal,
+      onProgress: options.onProgress,
+      onFinding: options.onFinding,
+      trees: hasChain(store, record.chainId) ? null : trees,
+    });
+    await mergeChain(store, record, trees, options);
+    throwIfAborted(options.signal);
+    putImage(store, record);
+    // Given back only now: see the order of reading in gc.ts.
+  } catch (error) {
+    throw explain(store, record, error);
+  } finally {
+    lease.release();
+  }
+  try {
+    syncCatalog(store);
+  } catch (error) {
+    // The image is published; the database catches up when it is next asked.
+    const reason = error instanceof Error ? error.message : String(error);
+    options.onFinding?.({ code: 'store/database', message: `the index of the store is behind: ${reason}` });
+  }
+  return record;
+}
+
+/** The record as it will be stored. All digests in it become file names, so their form is checked here. */
+function describeImage(name: string, resolved: ResolvedImage): ImageRecord {
+  const { manifest, config } = resolved;
+  checkDigest(resolved.manifestBytes, resolved.manifestDigest, `the manifest of ${name}`);
+  checkDigest(resolved.configBytes, manifest.config.digest, `the config of ${name}`);
+  if (resolved.index !== undefined)
+    checkDigest(resolved.index.bytes, resolved.index.digest, `the index of ${name}`);
+  if (config.diffIds.length !== manifest.layers.length) {
+    throw new VeneerError(
+      'store/mismatch',
+      `Cannot pull ${name}: its manifest has ${manifest.layers.length} layers, its config ${config.diffIds.length}`,
+    );
+  }
+  const layers = manifest.layers.map((layer, i) => ({ diffId: config.diffIds[i]!, blob: blobRef(layer) }));
+  const index = resolved.index;
+  const record: ImageRecord = {
+    version: 1,
+    name,
+    manifest: {
+      digest: resolved.manifestDigest,
+      size: resolved.manifestBytes.length,
+      mediaType: manifest.mediaType,
+    },
+    config: blobRef(manifest.config),
+    index: index === undefined ? null : { digest: index.digest, size: index.bytes.length, mediaType: '' },
+    platform: formatPlatform(config.platform),
+    layers,
+    chainId: chainOf(config.diffIds),
+    pulledAt: new Date().toISOString(),
+  };
+  const digests = [
+    record.manifest.digest,
+    record.config.digest,
+    ...(index === undefined ? [] : [index.digest]),
+  ];
+  for (const layer of layers) digests.push(layer.diffId, layer.blob.digest);
+  const strange = digests.find((digest) => !isDigest(digest));
+  if (strange !== undefined) {
+    throw new VeneerError(
+      'store/unsupported',
+      `Cannot pull ${name}: the store takes sha256 digests only, not ${strange}`,
+    );
+  }
+  return record;
+}
+
+function blobRef(descriptor: Descriptor): BlobRef {
+  return { digest: descriptor.digest, size: descriptor.size, mediaType: descriptor.mediaType };
+}
+
+function imageDocuments(record: ImageRecord, resolved: ResolvedImage): { digest: string; bytes: Buffer }[] {
+  const blobs = [
+    { digest: record.config.digest, bytes: resolved.configBytes },
+    { digest: record.manifest.digest, bytes: resolved.manifestBytes },
+  ];
+  if (resolved.index !== undefined)
+    blobs.push({ digest: resolved.index.digest, bytes: resolved.index.bytes });
+  return blobs;
+}
+
+/** Each layer once, though an image may have it several times. */
+function layerTasks(record: ImageRecord, resolved: ResolvedImage): LayerTask[] {
+  const tasks = new Map<string, LayerTask>();
+  record.layers.forEach(({ diffId }, position) => {
+    if (!tasks.has(diffId))
+      tasks.set(diffId, { diffId, position, descriptor: resolved.manifest.layers[position]! });
+  });
+  return [...tasks.values()];
+}
+
+/**
+ * Puts a small document under its digest. Its bytes were verified. One that is there with other content was
+ * damaged, and is replaced.
+ */
+function storeBlob(store: Store, digest: string, bytes: Buffer): void {
+  const path = store.layout.blob(digest);
+  try {
+    if (
+      statSync(path, { throwIfNoEntry: false })?.size === bytes.length &&
+      digestOf(readBlob(store, digest)) === digest
+    )
+      return;
+    writeFileAtomic(path, bytes, { work: store.work(), fsync: store.fsync });
+  } catch (error) {
+    throw storeError(`write ${path}`, error);
+  }
+}
+
+/** Bytes that the missing layers take at least: a tar is not smaller than its compressed blob. */
+function missingBytes(store: Store, record: ImageRecord): number {
+  const blobs = new Map<string, number>();
+  for (const layer of record.layers)
+    if (!hasLayer(store, layer.diffId)) blobs.set(layer.diffId, layer.blob.size);
+  let bytes = 0;
+  for (const size of blobs.values()) bytes += size;
+  return bytes;
+}
+
+function noSpace(store: Store, record: ImageRecord, cause?: unknown): VeneerError {
+  const { root } = store.layout;
+  const needed = showBytes(missingBytes(store, record));
+  const free = showBytes(freeSpace(root));
+  return new VeneerError(
+    'io/no-space',
+    `Cannot pull ${record.name} into ${root}: its missing layers need more than ${needed}, ${free} are free`,
+    { hint: 'the layers take more when uncompressed; free some space, for example with `veneer gc`', cause },
+  );
+}
+
+/** Says at once what could not work. */
+function checkSpace(store: Store, record: ImageRecord): void {
+  if (missingBytes(store, record) > freeSpace(store.layout.root)) throw noSpace(store, record);
+}
+
+function explain(store: Store, record: ImageRecord, error: unknown): VeneerError {
+  if (isNoSpace(error)) return noSpace(store, record, error);
+  return storeError(`pull ${record.name}`, error);
+}
+
+async function mergeChain(
+  store: Store,
+  record: ImageRecord,
+  trees: Map<string, FileTree>,
+  options: PullOptions,
+): Promise<void> {
+  const id = `chain ${record.chainId}`;
+  if (hasChain(store, record.chainId)) return;
+  options.onProgress?.({ type: 'start', id, what: `merge ${record.layers.length} layers`, total: 0 });
+  try {
+    await ensureChain(
+      store,
+      record.layers.map((layer) => layer.diffId),
+      { signal: options.signal, trees },
+    );
+  } catch (error) {
+    options.onProgress?.({ type: 'end', id, outcome: 'failed' });
+    throw error;
+  }
+  options.onProgress?.({ type: 'end', id, outcome: 'done' });
+}
