@@ -24,13 +24,12 @@ export class MountLab {
   }
 
   private async mountAt(
-    name: string,
+    target: string,
     type: string,
     source: string,
     options: ReadonlyArray<readonly [string, string | null]>,
-    readonly: boolean,
+    readonly = true,
   ): Promise<string> {
-    const target = this.folder(name);
     await this.oracle.ask({ do: 'mount', type, source, target, options, readonly });
     this.mounted.push(target);
     return target;
@@ -38,31 +37,25 @@ export class MountLab {
 
   /** An EROFS image file and the files of its device table in order; returns the mount point. */
   mountErofs(image: string, devices: readonly string[] = []): Promise<string> {
-    return this.mountAt(
-      'erofs',
-      'erofs',
-      image,
-      devices.map((file) => ['device', file] as const),
-      true,
-    );
+    return this.mountErofsAt(this.folder('erofs'), image, devices);
+  }
+
+  mountErofsAt(target: string, image: string, devices: readonly string[]): Promise<string> {
+    const options = devices.map((file) => ['device', file] as const);
+    return this.mountAt(target, 'erofs', image, options);
   }
 
   /** A read-only overlay of directories, lowest first; returns the mount point. */
   mountOverlay(lowest: readonly string[]): Promise<string> {
     // overlayfs wants at least two lower directories, or an upper one.
     const lowers = lowest.length === 1 ? [this.folder('empty'), ...lowest] : lowest;
-    return this.mountAt(
-      'overlay',
-      'overlay',
-      'overlay',
-      lowers.toReversed().map((path) => ['lowerdir+', path] as const),
-      true,
-    );
+    const options = lowers.toReversed().map((path) => ['lowerdir+', path] as const);
+    return this.mountAt(this.folder('overlay'), 'overlay', 'overlay', options);
   }
 
   /** Memory to unpack into: it keeps every time stamp and large xattrs, which ext4 does not. */
   mountMemory(): Promise<string> {
-    return this.mountAt('memory', 'tmpfs', 'tmpfs', [['mode', '0755']], false);
+    return this.mountAt(this.folder('memory'), 'tmpfs', 'tmpfs', [['mode', '0755']], false);
   }
 
   /** Undoes all mounts made so far. */

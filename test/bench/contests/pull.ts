@@ -1,0 +1,137 @@
+/** From a gzip layout to a mounted image: the main job. */
+
+import { Containerd, type Snapshotter } from '../containerd.ts';
+import type { Contest, Contestant } from '../contest.ts';
+import { type BenchImage, warm } from '../inputs.ts';
+import { type BenchLab, run, runVeneer, veneer } from '../lab.ts';
+import { mkfsLayers, mkfsMerge, shell, umociUnpack, untar } from '../peers.ts';
+
+export function pullContests(lab: BenchLab): Contest[] {
+  return lab.images.map((image) => pullContest(lab, image));
+}
+
+function pullContest(lab: BenchLab, image: BenchImage): Contest {
+  const out = lab.path('out');
+  const fresh = (): void => {
+    lab.fresh('out');
+    warm(image.blobs);
+  };
+  const remove = (): void => lab.remove('out');
+  const archive = lab.path('image.tar');
+
+  const ours = (key: string, title: string, ...flags: string[]): Contestant => {
+    const root = lab.path('store');
+    const at = lab.path('mnt');
+    const pull = veneer(
+      'pull',
+      `oci:${image.layout}:latest`,
+      '--name',
+      'bench',
+      '--root',
+      root,
+      '--quiet',
+      ...flags,
+    );
+    return {
+      key,
+      title,
+      argv: shell(pull, veneer('mount', 'bench', at, '--root', root, '--quiet')),
+      before: () => {
+        lab.fresh('store');
+        lab.fresh('mnt');
+        warm(image.blobs);
+      },
+      after: () => {
+        runVeneer('umount', at, '--root', root, '--quiet');
+        lab.remove('store');
+        lab.remove('mnt');
+      },
+    };
+  };
+  const containerd = (snapshotter: Snapshotter): Contestant => {
+    const daemon = new Containerd(lab.path(`containerd-${snapshotter}`), snapshotter);
+    return {
+      key: `containerd-${snapshotter}`,
+      title: `containerd import + unpack, ${snapshotter}`,
+      argv: daemon.importCommand(archive),
+      memoryElsewhere: true,
+      before: async () => {
+        run(['tar', '-C', image.layout, '-cf', archive, '.']);
+        warm([archive]);
+        await daemon.start();
+      },
+      after: () => daemon.stop(),
+    };
+  };
+
+  return {
+    name: 'pull',
+    title: `gzip layout to mounted image: ${image.name} (${image.blobs.length} layers)`,
+    notes:
+      'Empty store or folder each time. veneer: `pull` and `mount`, two processes, image mounted at the end. ' +
+      'The peers do not fsync and, but for containerd, verify nothing; they end with images or a tree on disk, not mounted.',
+    contestants: [
+      ours('ours', 'veneer, --no-fsync', '--no-fsync'),
+      ours('ours-fsync', 'veneer (fsync, the default)'),
+      {
+        key: 'floor',
+        title: 'only inflate and hash, Node, both cores',
+        argv: [process.execPath, new URL('../floor.ts', import.meta.url).pathname, ...image.blobs],
+        before: () => warm(image.blobs),
+      },
+      {
+        key: 'mkfs',
+        title: 'mkfs.erofs --tar=f --ungzip, layer by layer, + merge',
+        argv: shell(
+          ...mkfsLayers(image.blobs, out, '--tar=f', '--ungzip'),
+          mkfsMerge(image.blobs.length, out),
+        ),
+        before: fresh,
+        after: remove,
+      },
+      containerd('erofs'),
+      containerd('overlayfs'),
+      {
+        key: 'umoci',
+        title: 'umoci unpack',
+        argv: umociUnpack(image, `${out}/bundle`),
+        before: fresh,
+        after: remove,
+      },
+      {
+        key: 'tar',
+        title: 'tar -xzf, layer by layer',
+        argv: untar(image, out),
+        before: fresh,
+        after: remove,
+      },
+    ],
+    targets: [
+      {
+        text: 'veneer vs mkfs.erofs --tar=f --ungzip + merge',
+        ours: 'ours',
+        peer: 'mkfs',
+        metric: 'wall',
+        factor: 0.55,
+      },
+      {
+        text: 'veneer vs containerd, erofs',
+        ours: 'ours',
+        peer: 'containerd-erofs',
+        metric: 'wall',
+        factor: 0.35,
+      },
+      {
+        text: 'veneer vs containerd, overlayfs',
+        ours: 'ours',
+        peer: 'containerd-overlayfs',
+        metric: 'wall',
+        factor: 0.2,
+      },
+      { text: 'veneer vs inflate + hash alone', ours: 'ours', peer: 'floor', metric: 'wall', factor: 1.3 },
+      { text: 'peak memory', ours: 'ours', metric: 'memory', plus: 300e6 },
+      { text: 'peak memory, with fsync', ours: 'ours-fsync', metric: 'memory', plus: 300e6 },
+    ],
+    close: () => lab.remove('image.tar'),
+  };
+}
