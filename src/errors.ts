@@ -31,6 +31,13 @@ const failed = (grpc: GrpcStatus): CodeMeaning => ({ exit: 1, grpc });
 /** Every stable code, one line each; `room/what`. */
 export const ERROR_CODES = {
   'cli/usage': { exit: 2, grpc: 'INVALID_ARGUMENT' },
+  'cli/exists': failed('ALREADY_EXISTS'),
+  'cli/not-a-file': failed('FAILED_PRECONDITION'),
+  'cli/no-folder': failed('NOT_FOUND'),
+  'cli/no-device': failed('NOT_FOUND'),
+  'cli/wrong-device': failed('DATA_LOSS'),
+  'cli/compressed': failed('INVALID_ARGUMENT'),
+  'cli/no-proc': failed('FAILED_PRECONDITION'),
   'io/failed': failed('INTERNAL'),
   'io/no-space': failed('RESOURCE_EXHAUSTED'),
   'io/cancelled': failed('CANCELLED'),

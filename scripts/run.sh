@@ -1,0 +1,125 @@
+#!/bin/sh
+# run.sh JOB [ARGUMENTS]: sets up what a job needs, says what it does, and does the job.
+#
+#   check    formatter, types, layer test, unit tests
+#   test     check, then everything that spans rooms; with arguments: just these test files
+#   corpus   the tests on all real images
+#   bench    side-by-side benchmarks into docs/benchmarks.md
+#   demo     pull, mount and read a real image (or the one given)
+#   build    dist/ only
+#
+# Works on a fresh clone with git, npm and Node 20 or newer: Node packages come from npm
+# (with them a Node 24), Debian packages from apt when this is root. A second run finds
+# everything there and begins at once.
+set -eu
+cd "$(dirname "$0")/.."
+job=${1:?"usage: scripts/run.sh check|test|corpus|bench|demo|build"}
+shift
+PATH=$PWD/node_modules/.bin:$PATH
+export PATH
+
+say() { printf 'veneer: %s\n' "$*" >&2; }
+
+# npm writes its own copy of the lock file last, so an older one means an install that is outdated or broke off.
+ensure_modules() {
+  done_file=node_modules/.package-lock.json
+  if [ -f "$done_file" ] && ! [ package-lock.json -nt "$done_file" ]; then return; fi
+  say "installing Node packages (npm ci)"
+  npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+  touch "$done_file"
+}
+
+ensure_packages() {
+  wanted=$(sed -n "s/^$1: //p" scripts/packages.txt)
+  missing=
+  for package in $wanted; do
+    status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+    [ "$status" = installed ] || missing="$missing $package"
+  done
+  [ -n "$missing" ] || return 0
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    say "not installed:$missing (tests that need them are skipped; as root they are installed here)"
+    return 0
+  fi
+  say "installing Debian packages:$missing"
+  export DEBIAN_FRONTEND=noninteractive
+  # shellcheck disable=SC2086
+  set -- -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 install $missing
+  # The package lists may be missing or too old for the mirror.
+  apt-get "$@" >/dev/null 2>&1 || { apt-get -qq update >&2 && apt-get "$@" >/dev/null; }
+  # Debian starts a registry of its own at once; the tests start theirs.
+  case $missing in
+    *docker-registry*) if [ -d /run/systemd/system ]; then systemctl disable --now docker-registry >/dev/null 2>&1 || true; fi ;;
+  esac
+}
+
+ensure_build() {
+  stamp=dist/.built
+  if [ -f "$stamp" ] && [ -z "$(find src package.json tsconfig.json tsconfig.build.json -newer "$stamp" -print -quit)" ]; then
+    return
+  fi
+  say "building dist/"
+  rm -rf dist
+  mkdir dist
+  # The stamp is made first: what changes while the compiler runs is newer.
+  : >dist/.building
+  tsc -p tsconfig.build.json
+  mv dist/.building "$stamp"
+}
+
+# Oracles and images that cannot be had are skipped by the tests with the reason; in CI they fail there.
+try() { "$@" || say "could not run: $*"; }
+
+run_check() {
+  say "formatter and linter"
+  biome ci --reporter=summary
+  say "types"
+  tsc --noEmit
+  say "layer test and unit tests"
+  node --test test/layers.test.ts 'src/**/*.test.ts'
+}
+
+ensure_modules
+case $job in
+  build)
+    ensure_build
+    ;;
+  check)
+    run_check
+    ;;
+  test)
+    ensure_packages test
+    ensure_build
+    if [ $# -gt 0 ]; then exec node --test "$@"; fi
+    run_check
+    try scripts/tools.sh erofs
+    if [ "$(id -u)" = 0 ]; then try scripts/corpus.sh debian layered; fi
+    say "tests that span rooms"
+    find test -name '*.test.ts' ! -path 'test/layers.test.ts' ! -path 'test/corpus/*' ! -path 'test/bench/*' -print0 |
+      sort -z | xargs -0 node --test --test-concurrency=2
+    ;;
+  corpus)
+    ensure_packages corpus
+    ensure_build
+    try scripts/tools.sh erofs
+    try scripts/corpus.sh
+    find test/corpus -name '*.test.ts' -print0 | sort -z | xargs -0 node --test --test-concurrency=1
+    ;;
+  bench)
+    ensure_packages bench
+    ensure_build
+    scripts/tools.sh erofs peers
+    scripts/corpus.sh node-app wordpressish
+    node test/bench/run.ts "$@"
+    ;;
+  demo)
+    ensure_packages demo
+    ensure_build
+    if [ $# -eq 0 ] && [ "$(id -u)" = 0 ]; then scripts/corpus.sh debian; fi
+    exec node scripts/demo.ts "$@"
+    ;;
+  *)
+    say "there is no job called $job"
+    exit 2
+    ;;
+esac

@@ -1,0 +1,156 @@
+/** `veneer mount` */
+import { resolve } from 'node:path';
+import { asText, defineCommand } from '../command.ts';
+import type { CliContext, CommonFlags } from '../context.ts';
+import { parseImagePath } from '../image-path.ts';
+import { usageError } from '../parse.ts';
+import { alignColumns } from '../table.ts';
+import { withStore } from '../with-store.ts';
+
+type Flags = {
+  readonly rw?: string;
+  readonly layers: boolean;
+  readonly option?: readonly string[];
+  readonly backing: 'auto' | 'file' | 'loop';
+};
+
+/** What `--rw` without a value stands for: no path can hold it. */
+const EPHEMERAL = '\0';
+
+export default defineCommand<Flags, [image?: string, target?: string]>({
+  name: 'mount',
+  brief: 'Mount an image, or list what is mounted',
+  usage: ['mount [--rw[=UPPER]] [--layers] [-o OPTION,...] IMAGE DIR', 'mount'],
+  description: `Needs root. The image is mounted read-only from the files of the store; nothing is copied.
+Without IMAGE and DIR: lists the mounts that were made with this store.
+
+--rw makes the mount writable: changes are thrown away by the unmount, or with --rw=UPPER kept in the folder
+UPPER and found there again by the next mount. --layers mounts every layer for itself and puts overlayfs over
+them, instead of the one merged image.`,
+  examples: [
+    ['mount debian:12 /mnt', 'read-only'],
+    ['mount --rw debian:12 /mnt', 'writable, changes are thrown away'],
+    ['mount --rw=/srv/app-changes app:latest /srv/app', 'writable, changes are kept'],
+    ['mount --layers -o nosuid,nodev app:latest /mnt', 'overlayfs over one mount a layer'],
+    ['mount', 'what is mounted'],
+  ],
+  parameters: {
+    flags: {
+      rw: {
+        kind: 'parsed',
+        parse: asText,
+        optional: true,
+        placeholder: '[=UPPER]',
+        brief: 'Writable; changes go to UPPER, or are thrown away by umount',
+      },
+      layers: {
+        kind: 'boolean',
+        brief: 'overlayfs over one mount a layer',
+        withNegated: false,
+        default: false,
+      },
+      option: {
+        kind: 'parsed',
+        parse: asText,
+        variadic: ',',
+        optional: true,
+        placeholder: 'OPTION,...',
+        brief: 'Mount options: nosuid, nodev, noexec, noatime and their opposites',
+      },
+      backing: {
+        kind: 'enum',
+        values: ['auto', 'file', 'loop'],
+        default: 'auto',
+        brief: 'How the kernel reads the files',
+      },
+    },
+    aliases: { o: 'option' },
+    positional: {
+      kind: 'tuple',
+      parameters: [
+        { brief: 'What to mount', placeholder: 'IMAGE', parse: asText, optional: true },
+        { brief: 'Directory to mount it on', placeholder: 'DIR', parse: asText, optional: true },
+      ],
+    },
+  },
+  spellings: { '--rw': [`--rw=${EPHEMERAL}`] },
+  completes: ['image', 'folder', 'none'],
+  async run(context, flags, image, target) {
+    if (image === undefined) return listAll(context, flags);
+    if (target === undefined) throw usageError('mount', 'DIR is missing');
+    const { path } = parseImagePath(image);
+    if (path !== '/') throw usageError('mount', `a whole image can be mounted, not ${path} in it`);
+    if (flags.rw === '')
+      throw usageError('mount', '--rw= wants a folder; write --rw alone for changes that are thrown away');
+    return mountImage(context, flags, image.replace(/:\/$/, ''), target);
+  },
+});
+
+async function mountImage(
+  context: CliContext,
+  flags: Flags & CommonFlags,
+  image: string,
+  target: string,
+): Promise<undefined> {
+  const { mountable, resolveImage } = await import('../../store/index.ts');
+  const { applyMount, planMount, probeCapabilities } = await import('../../mount/index.ts');
+  return withStore(context, flags, async (store) => {
+    const mode = flags.layers ? 'layers' : 'merged';
+    // The store must not be swept between the look at its files and the mount that holds them.
+    const lock = store.share();
+    try {
+      const record = resolveImage(store, image);
+      const images = await mountable(store, record, mode, { signal: context.signal });
+      const plan = planMount(
+        {
+          target: resolve(target),
+          mode,
+          images,
+          options: flags.option ?? [],
+          backing: flags.backing,
+          runDir: store.layout.run,
+          label: record.name,
+          ...(flags.rw === undefined
+            ? {}
+            : { rw: flags.rw === EPHEMERAL ? {} : { upper: resolve(flags.rw) } }),
+        },
+        probeCapabilities(),
+      );
+      const done = applyMount(plan);
+      context.out.result(done, () => {
+        const how =
+          done.upper === null
+            ? 'read-only'
+            : done.ephemeral
+              ? 'writable, changes are thrown away'
+              : `writable, changes in ${done.upper}`;
+        return `mounted ${record.name} on ${done.target} (${how})`;
+      });
+    } finally {
+      lock.release();
+    }
+    return undefined;
+  });
+}
+
+async function listAll(context: CliContext, flags: Flags & CommonFlags): Promise<undefined> {
+  const { listMounts } = await import('../../mount/index.ts');
+  return withStore(context, flags, async (store) => {
+    const mounts = listMounts(store.layout.run);
+    if (context.out.json) {
+      for (const mount of mounts) context.out.result(mount, () => '');
+    } else if (mounts.length === 0) {
+      context.out.note('nothing is mounted');
+    } else {
+      const rows = mounts.map((mount) => [
+        mount.label ?? '?',
+        mount.target,
+        mount.upper === null ? 'ro' : 'rw',
+        mount.mode,
+        mount.state,
+      ]);
+      context.out.result({}, () => alignColumns([['IMAGE', 'DIR', 'ACCESS', 'MODE', 'STATE'], ...rows]));
+    }
+    return undefined;
+  });
+}

@@ -1,0 +1,62 @@
+/** The zsh script: `_arguments` specifications. */
+import type { ArgumentKind } from '../command.ts';
+import type { CompletedCommand, CompletedFlag } from './script.ts';
+
+const ACTIONS: Readonly<Record<ArgumentKind, string>> = {
+  image: '_veneer_images',
+  layer: '_veneer_images',
+  file: '_files',
+  folder: '_files -/',
+  shell: '(bash zsh fish)',
+  none: '( )',
+};
+
+export function zshScript(commands: readonly CompletedCommand[]): string {
+  const list = commands.map(({ name, brief }) => `    ${quote(`${name}:${brief}`)}`);
+  const cases = commands.map(
+    (command) => `    ${command.name}) _arguments -s ${specifications(command).map(quote).join(' ')} ;;`,
+  );
+  return `#compdef veneer
+# zsh completion for veneer; made by "veneer completion zsh"
+_veneer_images() {
+  local -a images
+  images=(\${(f)"$(veneer images --names 2>/dev/null)"})
+  (( \${#images} )) && compadd -a images
+  _files
+}
+_veneer() {
+  local -a commands
+  commands=(
+${list.join('\n')}
+  )
+  if (( CURRENT == 2 )); then
+    _describe command commands
+    return
+  fi
+  local command=$words[2]
+  shift words
+  (( CURRENT-- ))
+  case $command in
+${cases.join('\n')}
+  esac
+}
+if [ "$funcstack[1]" = _veneer ]; then _veneer "$@"; else compdef _veneer veneer; fi
+`;
+}
+
+function specifications({ flags, arguments: kinds }: CompletedCommand): string[] {
+  const words = flags.flatMap(flagSpecifications);
+  kinds.forEach((kind, index) => {
+    const last = index === kinds.length - 1 && kind !== 'none';
+    words.push(`${last ? '*' : String(index + 1)}:${kind}:${ACTIONS[kind]}`);
+  });
+  return words;
+}
+
+function flagSpecifications({ names, brief, values }: CompletedFlag): string[] {
+  const text = brief.replace(/[[\]:]/g, '\\$&');
+  const value = values === null ? '' : values.length > 0 ? `:value:(${values.join(' ')})` : ':value:_files';
+  return names.map((name) => `*${name}[${text}]${value}`);
+}
+
+const quote = (text: string): string => `'${text.replace(/'/g, `'\\''`)}'`;

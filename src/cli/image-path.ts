@@ -1,0 +1,44 @@
+/**
+ * `IMAGE[:PATH]`. Names of images hold colons themselves (`host:5000/app:1.2`), but never ":/", for a tag or a
+ * digest cannot begin with a slash. So the path is what follows the first ":/" , slash included:
+ *
+ *     node-app:latest:/etc/passwd      image node-app:latest, path /etc/passwd
+ *     host:5000/app:/a:/b              image host:5000/app,   path /a:/b
+ *     ./layer.erofs:/etc               an image file,         path /etc
+ *     node-app:latest                  no path: the root
+ */
+import { VeneerError } from '../errors.ts';
+
+export interface ImagePath {
+  /** Name, digest, beginning of a digest or file name, as typed. */
+  readonly image: string;
+  /** Absolute path in the image, as typed; '/' when none was given. */
+  readonly path: string;
+  readonly hasPath: boolean;
+}
+
+/** @throws VeneerError `cli/usage` when there is no image in it. */
+export function parseImagePath(argument: string): ImagePath {
+  const at = argument.indexOf(':/');
+  const image = at < 0 ? argument : argument.slice(0, at);
+  if (image === '') {
+    throw new VeneerError('cli/usage', `Cannot read "${argument}": it names no image`, {
+      hint: 'write IMAGE:PATH, for example debian:12:/etc/passwd',
+    });
+  }
+  return { image, path: at < 0 ? '/' : argument.slice(at + 1), hasPath: at >= 0 };
+}
+
+/** Like {@link parseImagePath}, for commands that are about one file. */
+export function parseImageFile(argument: string): ImagePath {
+  const parsed = parseImagePath(argument);
+  if (parsed.hasPath) return parsed;
+  const colon = argument.lastIndexOf(':');
+  const guess =
+    colon > 0 && argument.includes('/', colon)
+      ? `${argument.slice(0, colon)}:/${argument.slice(colon + 1)}`
+      : `${argument}:/PATH`;
+  throw new VeneerError('cli/usage', `Cannot read "${argument}": it names no file in an image`, {
+    hint: `a path begins with "/": ${guess}`,
+  });
+}

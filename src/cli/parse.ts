@@ -1,0 +1,109 @@
+/** Turns the words behind a command's name into flags and arguments, or into a usage error. */
+import {
+  AliasNotFoundError,
+  ArgumentParseError,
+  buildApplication,
+  EnumValidationError,
+  FlagNotFoundError,
+  run,
+  text_en,
+  UnexpectedFlagError,
+  UnexpectedPositionalError,
+  UnsatisfiedFlagError,
+  UnsatisfiedPositionalError,
+} from '@stricli/core';
+import { VeneerError } from '../errors.ts';
+import type { CliCommand } from './command.ts';
+import type { CommonFlags } from './context.ts';
+
+export interface ParsedWords {
+  readonly flags: CommonFlags;
+  readonly args: readonly unknown[];
+}
+
+/** @throws VeneerError `cli/usage` that says which word is wrong. */
+export async function parseWords(command: CliCommand, words: readonly string[]): Promise<ParsedWords> {
+  let parsed: ParsedWords | undefined;
+  const complaints: string[] = [];
+  const parser = command.parser((flags, args) => {
+    parsed = { flags, args };
+  });
+  const text = { ...text_en, exceptionWhileParsingArguments: (error: unknown) => explain(error) };
+  const application = buildApplication(
+    parser,
+    {
+      name: command.name,
+      scanner: { caseStyle: 'allow-kebab-for-camel', allowArgumentEscapeSequence: true },
+      documentation: { disableAnsiColor: true },
+      localization: { text },
+    },
+    {},
+  );
+  const sink = { write: (line: string) => void complaints.push(line.trimEnd()) };
+  await run(application, respell(command, words), { process: { stdout: sink, stderr: sink } });
+  if (parsed !== undefined && complaints.length === 0) return parsed;
+  throw usageError(command.name, complaints.join('; '));
+}
+
+export function usageError(command: string, reason: string): VeneerError {
+  return new VeneerError('cli/usage', `Cannot run "veneer ${command}": ${reason}`, {
+    hint: `"veneer ${command} --help" shows its flags and examples`,
+  });
+}
+
+/** Applies the command's extra spellings, and refuses what the parser would take for an argument: `--x y` it cannot read. */
+function respell(command: CliCommand, words: readonly string[]): string[] {
+  const result: string[] = [];
+  let verbatim = false;
+  for (const word of words) {
+    if (verbatim) {
+      result.push(word);
+    } else if (word === '--') {
+      verbatim = true;
+      result.push(word);
+    } else if (Object.hasOwn(command.spellings, word)) {
+      result.push(...command.spellings[word]!);
+    } else if (
+      /^-[a-z]*[0-9][a-z0-9]*$/i.test(word) &&
+      [...word].some((char) => Object.hasOwn(command.digits, char))
+    ) {
+      // The parser knows letters only: `-R0` becomes `-R --null`.
+      const letters = word.replace(/[0-9]/g, '');
+      if (letters !== '-') result.push(letters);
+      for (const digit of word.match(/[0-9]/g)!) {
+        const name = command.digits[digit];
+        if (name === undefined) throw usageError(command.name, `no such flag: -${digit}`);
+        result.push(`--${name}`);
+      }
+    } else if (/^-[a-z-]/i.test(word) && !/^(-[a-z]+|-[a-z]=.+|--[a-z][a-z-.\d_]+(=.+)?)$/is.test(word)) {
+      if (/^--[a-z][a-z-.\d_]+=$/i.test(word))
+        throw usageError(command.name, `${word.slice(0, -1)} wants a value`);
+      throw usageError(command.name, `no such flag: ${word}`);
+    } else {
+      result.push(word);
+    }
+  }
+  return result;
+}
+
+const listed = (words: readonly string[]): string => words.join(' or ');
+
+function explain(error: unknown): string {
+  if (error instanceof FlagNotFoundError) {
+    const nearest = error.corrections.map((word) => `--${word}`);
+    return `no such flag: --${error.input}${nearest.length > 0 ? `; did you mean ${listed(nearest)}?` : ''}`;
+  }
+  if (error instanceof AliasNotFoundError) return `no such flag: -${error.input}`;
+  if (error instanceof ArgumentParseError) {
+    const reason = error.exception instanceof Error ? error.exception.message : String(error.exception);
+    return `"${error.input}" is no good for ${error.externalFlagNameOrPlaceholder}: ${reason}`;
+  }
+  if (error instanceof EnumValidationError) {
+    return `--${error.externalFlagName} is ${listed(error.values)}, not "${error.input}"`;
+  }
+  if (error instanceof UnsatisfiedFlagError) return `--${error.externalFlagName} wants a value`;
+  if (error instanceof UnexpectedFlagError) return `--${error.externalFlagName} is given twice`;
+  if (error instanceof UnexpectedPositionalError) return `one argument too many: "${error.input}"`;
+  if (error instanceof UnsatisfiedPositionalError) return `${error.placeholder} is missing`;
+  return error instanceof Error ? error.message : String(error);
+}
