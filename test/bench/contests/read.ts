@@ -18,13 +18,13 @@ async function mountAll(lab: BenchLab, image: BenchImage): Promise<void> {
   runVeneer('pull', `oci:${image.layout}:latest`, '--name', 'read', '--root', root, '--quiet', '--no-fsync');
   runVeneer('mount', 'read', lab.path('read-ours'), '--root', root, '--quiet');
   for (const [key, mode] of [
-    ['full', '--tar=f'],
-    ['index', '--tar=i'],
+    ['full', ['--tar=f', '-Enoinline_data']],
+    ['index', ['--tar=i']],
   ] as const) {
     const out = lab.fresh(`read-${key}-images`);
-    for (const command of mkfsLayers(image.tars, out, mode)) run(command);
+    for (const command of mkfsLayers(image.tars, out, ...mode)) run(command);
     run(mkfsMerge(image.tars.length, out));
-    const devices = mode === '--tar=i' ? image.tars : image.tars.map((_, i) => layerImage(out, i));
+    const devices = key === 'index' ? image.tars : image.tars.map((_, i) => layerImage(out, i));
     const at = lab.fresh(`read-${key}`);
     await lab.mounts.mountErofsAt(at, mergedImage(out), devices);
   }
