@@ -328,6 +328,49 @@ describe('duplicates and parents', () => {
     );
   });
 
+  test('neither do odd names leave a stale parent behind', () => {
+    assert.equal(outline(buildLayer([file('d/a'), file('d/x/..'), dir('d'), file('d/b')])), '/d! /d/b');
+    assert.equal(outline(buildLayer([file('d/a'), file('d/x/..'), file('d/b')])), '/d! /d/b');
+    assert.equal(outline(buildLayer([file('d/e/a'), file('d/e/..'), file('d/e/b')])), '/d! /d/e /d/e/b');
+  });
+
+  test('neighbours share no more of the way than they spell alike', () => {
+    const names = [
+      'a/b/c/1',
+      'a/b/2',
+      'a/bb/3',
+      'a/b/c/d/4',
+      './a/b/5',
+      '/a/b//c/6',
+      'b/c/7',
+      'a/8',
+      'ab/9',
+      'a//b/10',
+      '/.//a/11',
+    ];
+    const [, ...expected] = outline(buildLayer(names.map((name) => file(name)))).split(' ');
+    assert.deepEqual(
+      expected.filter((path) => /\d$/.test(path)),
+      [
+        '/a/11',
+        '/a/8',
+        '/a/b/10',
+        '/a/b/2',
+        '/a/b/5',
+        '/a/b/c/1',
+        '/a/b/c/6',
+        '/a/b/c/d/4',
+        '/a/bb/3',
+        '/ab/9',
+        '/b/c/7',
+      ],
+    );
+    assert.equal(
+      outline(buildLayer([symlink('s', 'd'), file('s/a'), file('d/s/b')])),
+      '/d? /d/a /d/s? /d/s/b /s',
+    );
+  });
+
   test('a directory entry makes an implied parent explicit', () => {
     assert.equal(outline(buildLayer([file('a/b/c'), dir('a/b')])), '/a? /a/b /a/b/c');
   });
@@ -405,8 +448,14 @@ describe('hard links', () => {
   });
 
   test('to a missing name is a fact for the merge', () => {
-    const tree = buildLayer([symlink('s', 'real'), link('l', 's/x/../y'), link('m', '../q')]);
+    const tree = buildLayer([
+      symlink('s', 'real'),
+      link('l', 's/x/../y'),
+      link('m', '../q'),
+      link('n', '/s/x/z/w'),
+    ]);
     assert.equal(find(tree, 'l').lowerLink, 'real/y');
+    assert.equal(find(tree, 'n').lowerLink, 'real/x/z/w');
     assert.equal(find(tree, 'm').lowerLink, 'q');
     assert.equal(outline(tree).includes('real'), true);
     assert.equal(lookupPath(tree, 'real'), null);

@@ -20,7 +20,7 @@ import {
   S_IFREG,
   TreeNode,
 } from './node.ts';
-import { checkName, cleanPath, hasDotDot, joinPath, showPath, TARGET_MAX } from './path.ts';
+import { checkName, cleanPath, hasDotDot, joinPath, showPath, splitPath, TARGET_MAX } from './path.ts';
 import { parseWhiteout, settleWhiteouts, WHITEOUT_PREFIX } from './whiteout.ts';
 import { keepXattrs } from './xattrs.ts';
 
@@ -45,7 +45,9 @@ export class TreeBuilder {
   private readonly source: DataSource;
   private readonly limits: TreeLimits;
   private readonly findings: Finding[] = [];
+  /** Leads to parents; stays at the last one, so that the next need not start at the root. */
   private readonly descent: Descent;
+  private readonly linkDescent: Descent;
   /** The last entry's parent as its name spells it, and the directory it led to: neighbours share it. */
   private parentName: string | null = '';
   private parent: TreeNode;
@@ -67,6 +69,7 @@ export class TreeBuilder {
     this.root.implied = true;
     this.parent = this.root;
     this.descent = new Descent(this.root);
+    this.linkDescent = new Descent(this.root);
   }
 
   /**
@@ -84,9 +87,7 @@ export class TreeBuilder {
     const length = Math.max(slash, 0);
     if (this.parentName === null || this.parentName.length !== length || !raw.startsWith(this.parentName)) {
       const parentName = raw.slice(0, length);
-      if (hasDotDot(parentName))
-        this.find('tree/dot-dot', "'..' in the name, resolved inside the root", entry);
-      const parent = this.findParent(cleanPath(parentName), entry, isWhiteout(name));
+      const parent = this.findParent(parentName, entry, isWhiteout(name));
       if (parent === null) return null;
       this.parentName = parentName;
       this.parent = parent;
@@ -111,9 +112,9 @@ export class TreeBuilder {
 
   /** Names that end in `.` or `..`, or that are the root itself. */
   private addOdd(entry: TarEntry): TreeNode | null {
-    if (hasDotDot(entry.path)) this.find('tree/dot-dot', "'..' in the name, resolved inside the root", entry);
     const parts = cleanPath(entry.path);
     const name = parts.pop();
+    if (hasDotDot(entry.path)) this.findDotDot(entry, 'name');
     if (name === undefined) {
       if (entry.type !== 'dir') {
         throw new VeneerError(
@@ -125,21 +126,23 @@ export class TreeBuilder {
       this.root.implied = false;
       return null;
     }
-    const parent = this.findParent(parts, entry, isWhiteout(name));
+    const parent = this.findParent(parts.join('/'), entry, isWhiteout(name));
+    // What this entry replaces may be the parent that the last one had.
+    this.parentName = null;
     return parent === null ? null : this.place(parent, name, entry);
   }
 
   /**
-   * The directory that `parts` lead to, made where it is missing. Null when the
+   * The directory that `path` leads to, made where it is missing. Null when the
    * entry says nothing: below a whiteout, or a whiteout below a file of this layer.
    */
-  private findParent(parts: string[], entry: TarEntry, whiteout: boolean): TreeNode | null {
+  private findParent(path: string, entry: TarEntry, whiteout: boolean): TreeNode | null {
     const descent = this.descent;
+    const parts = this.startParent(path, entry);
     if (parts.some(isWhiteout)) {
       this.find('tree/whiteout-ignored', 'a name below a whiteout means nothing', entry);
       return null;
     }
-    descent.start(parts);
     for (let stop = descent.run(); stop !== 'end'; stop = descent.run()) {
       const name = descent.name;
       if (isWhiteout(name)) {
@@ -162,7 +165,6 @@ export class TreeBuilder {
           `${showPath(joinPath(descent.path(), name))} was no directory and is one now`,
           entry,
         );
-        this.forgetParent();
         this.makeFresh(dir);
       } else {
         dir.implied = true;
@@ -184,6 +186,29 @@ export class TreeBuilder {
       );
     }
     return descent.dir;
+  }
+
+  /** Sets the descent off to `path`; returns the components it has still to go. */
+  private startParent(path: string, entry: TarEntry): string[] {
+    const descent = this.descent;
+    if (hasDotDot(path)) {
+      this.findDotDot(entry, 'name');
+      const parts = cleanPath(path);
+      descent.start(parts);
+      return parts;
+    }
+    // Archives go from neighbour to neighbour: keep the directories that both paths begin with.
+    let at = path.startsWith('./') ? 2 : path.charCodeAt(0) === SLASH ? 1 : 0;
+    let keep = 0;
+    for (; keep < descent.names.length; keep++) {
+      const name = descent.names[keep]!;
+      const end = at + name.length;
+      if (!path.startsWith(name, at) || (end < path.length && path.charCodeAt(end) !== SLASH)) break;
+      at = end + 1;
+    }
+    const parts = splitPath(path.slice(at));
+    descent.start(parts, keep);
+    return parts;
   }
 
   private place(parent: TreeNode, name: string, entry: TarEntry): TreeNode | null {
@@ -270,12 +295,11 @@ export class TreeBuilder {
 
   /** A hard link gets no attributes of its own: it is another name of an inode that has them. */
   private addLink(parent: TreeNode, name: string, existing: TreeNode | undefined, entry: TarEntry): void {
-    if (hasDotDot(entry.linkPath))
-      this.find('tree/dot-dot', "'..' in the target, resolved inside the root", entry);
+    if (hasDotDot(entry.linkPath)) this.findDotDot(entry, 'target');
     const parts = cleanPath(entry.linkPath);
     const last = parts.pop();
     if (last === undefined) throw this.linkError(entry, 'its target is the root directory');
-    const descent = this.descent;
+    const descent = this.linkDescent;
     descent.start(parts);
     const stop = descent.run();
     const dirs = descent.dirs;
@@ -347,8 +371,6 @@ export class TreeBuilder {
     entry: TarEntry,
   ): void {
     if (existing !== undefined) {
-      const type = existing.mode & S_IFMT;
-      if (type === S_IFDIR || type === S_IFLNK) this.forgetParent();
       this.find('tree/duplicate', 'replaces what an earlier entry of this layer put there', entry);
     }
     parent.children!.set(name, node);
@@ -358,10 +380,6 @@ export class TreeBuilder {
     dir.opaque = true;
     this.opaque.push(dir);
     this.fresh.add(dir);
-  }
-
-  private forgetParent(): void {
-    this.parentName = null;
   }
 
   private newNode(mode: number, entry: TarEntry): TreeNode {
@@ -391,6 +409,10 @@ export class TreeBuilder {
         entry,
       );
     });
+  }
+
+  private findDotDot(entry: TarEntry, where: 'name' | 'target'): void {
+    this.find('tree/dot-dot', `'..' in the ${where}, resolved inside the root`, entry);
   }
 
   private find(code: string, message: string, entry: TarEntry): void {

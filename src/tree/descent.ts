@@ -45,10 +45,10 @@ export class Descent {
     return this.names.join('/');
   }
 
-  /** Back to the root, with new components to go. */
-  start(parts: readonly string[]): void {
-    this.dirs.length = 1;
-    this.names.length = 0;
+  /** Back to the root, or up to the first `keep` directories below it, with new components to go. */
+  start(parts: readonly string[], keep = 0): void {
+    this.dirs.length = keep + 1;
+    this.names.length = keep;
     this.pending.length = 0;
     this.links = 0;
     this.push(parts);
