@@ -24,13 +24,10 @@ function flagRows(command: CliCommand): string[] {
     const value = flag.kind === 'boolean' ? '' : ` ${flag.placeholder ?? flag.values?.join('|') ?? 'VALUE'}`;
     const shown =
       typeof flag.default === 'string' && flag.default !== '' ? ` (default: ${flag.default})` : '';
-    return [
-      alias === undefined ? '' : `-${alias},`,
-      flagNames(name, flag).join(' ') + value,
-      flag.brief + shown,
-    ];
+    const short = alias === undefined ? '   ' : `-${alias},`;
+    return [`${short} ${flagNames(name, flag).join(' ')}${value}`, flag.brief + shown];
   });
-  rows.push(['-h,', '--help', 'Print this help']);
+  rows.push(['-h, --help', 'Print this help']);
   return alignColumns(rows).map((row) => `  ${row}`);
 }
 

@@ -33,11 +33,10 @@ export function parseImagePath(argument: string): ImagePath {
 export function parseImageFile(argument: string): ImagePath {
   const parsed = parseImagePath(argument);
   if (parsed.hasPath) return parsed;
+  // `debian:12:etc/passwd`: a colon too many for a name, so somebody forgot the slash.
   const colon = argument.lastIndexOf(':');
-  const guess =
-    colon > 0 && argument.includes('/', colon)
-      ? `${argument.slice(0, colon)}:/${argument.slice(colon + 1)}`
-      : `${argument}:/PATH`;
+  const forgotten = colon > 0 && (argument.includes('/', colon) || /:[^/]*:[^/]*$/.test(argument));
+  const guess = forgotten ? `${argument.slice(0, colon)}:/${argument.slice(colon + 1)}` : `${argument}:/PATH`;
   throw new VeneerError('cli/usage', `Cannot read "${argument}": it names no file in an image`, {
     hint: `a path begins with "/": ${guess}`,
   });

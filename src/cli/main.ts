@@ -46,7 +46,7 @@ export async function runCommandLine(context: CliContext, words: readonly string
   const own = end < 0 ? words : words.slice(0, end);
   // Known before anything is parsed, so that a usage error comes out in the form that was asked for.
   out.setMode({ json: own.includes('--json'), quiet: false });
-  const [name, ...rest] = words;
+  const [name, ...rest] = commonFlagsLast(words);
   const wantsHelp = own.includes('--help') || own.includes('-h');
   if (name === undefined || name === 'help' || name.startsWith('-')) {
     const topic = name === 'help' ? rest.find((word) => !word.startsWith('-')) : undefined;
@@ -70,6 +70,19 @@ export async function runCommandLine(context: CliContext, words: readonly string
   const { flags, args } = await parseWords(command, rest);
   out.setMode(flags);
   return (await command.run(context, flags, args)) ?? 0;
+}
+
+/** `veneer --json images` is `veneer images --json`. */
+function commonFlagsLast(words: readonly string[]): readonly string[] {
+  let count = 0;
+  while (count < words.length) {
+    const word = words[count]!;
+    if (word === '--root' && count + 1 < words.length) count += 2;
+    else if (/^(--json|--quiet|-q|--root=.*)$/s.test(word)) count++;
+    else break;
+  }
+  const [name, ...rest] = words.slice(count);
+  return name === undefined || name.startsWith('-') ? words : [name, ...words.slice(0, count), ...rest];
 }
 
 async function printHelp({ out }: CliContext, name: string): Promise<number> {

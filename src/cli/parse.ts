@@ -51,37 +51,37 @@ export function usageError(command: string, reason: string): VeneerError {
   });
 }
 
-/** Applies the command's extra spellings, and refuses what the parser would take for an argument: `--x y` it cannot read. */
+/**
+ * Brings words into the parser's form: the command's extra spellings, and bundles of short flags (`-R0`, `-fo FILE`,
+ * `-oFILE`), of which it knows only those without values. Refuses what it would take for an argument.
+ */
 function respell(command: CliCommand, words: readonly string[]): string[] {
   const result: string[] = [];
-  let verbatim = false;
-  for (const word of words) {
-    if (verbatim) {
-      result.push(word);
-    } else if (word === '--') {
-      verbatim = true;
-      result.push(word);
-    } else if (Object.hasOwn(command.spellings, word)) {
-      result.push(...command.spellings[word]!);
-    } else if (
-      /^-[a-z]*[0-9][a-z0-9]*$/i.test(word) &&
-      [...word].some((char) => Object.hasOwn(command.digits, char))
-    ) {
-      // The parser knows letters only: `-R0` becomes `-R --null`.
-      const letters = word.replace(/[0-9]/g, '');
-      if (letters !== '-') result.push(letters);
-      for (const digit of word.match(/[0-9]/g)!) {
-        const name = command.digits[digit];
-        if (name === undefined) throw usageError(command.name, `no such flag: -${digit}`);
-        result.push(`--${name}`);
-      }
-    } else if (/^-[a-z-]/i.test(word) && !/^(-[a-z]+|-[a-z]=.+|--[a-z][a-z-.\d_]+(=.+)?)$/is.test(word)) {
-      if (/^--[a-z][a-z-.\d_]+=$/i.test(word))
-        throw usageError(command.name, `${word.slice(0, -1)} wants a value`);
+  for (const [index, word] of words.entries()) {
+    if (word === '--') return [...result, ...words.slice(index)];
+    if (Object.hasOwn(command.spellings, word)) result.push(...command.spellings[word]!);
+    else if (/^-[a-z0-9]/i.test(word)) result.push(...splitBundle(command, word));
+    else if (/^--[a-z][a-z-.\d_]+=$/i.test(word))
+      throw usageError(command.name, `${word.slice(0, -1)} wants a value`);
+    else if (/^--./.test(word) && !/^--[a-z][a-z-.\d_]+(=.+)?$/is.test(word)) {
       throw usageError(command.name, `no such flag: ${word}`);
-    } else {
-      result.push(word);
-    }
+    } else result.push(word);
+  }
+  return result;
+}
+
+function splitBundle(command: CliCommand, word: string): string[] {
+  const result: string[] = [];
+  for (let at = 1; at < word.length; at++) {
+    const letter = word[at]!;
+    const name = command.aliases[letter] ?? command.digits[letter];
+    const flag = name === undefined ? undefined : command.flags[name];
+    if (flag === undefined) throw usageError(command.name, `no such flag: -${letter}`);
+    result.push(command.digits[letter] === undefined ? `-${letter}` : `--${name}`);
+    if (flag.kind === 'boolean') continue;
+    const value = word.slice(at + 1).replace(/^=/, '');
+    if (value !== '') result.push(value);
+    break;
   }
   return result;
 }

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { statSync } from 'node:fs';
 import { decompress } from '../../compress/index.ts';
 import { SelfContainedWriter } from '../../erofs/index.ts';
-import { formatBytes } from '../../progress/units.ts';
+import { formatBytes, formatCount } from '../../progress/units.ts';
 import { TarScanner } from '../../tar/index.ts';
 import { asText, defineCommand, manyOf } from '../command.ts';
 import type { CliContext } from '../context.ts';
@@ -74,7 +74,7 @@ async function convertOne(context: CliContext, flags: Flags, blob: string, image
   );
   out.findings(result.findings);
   out.result({ blob, image, ...result, findings: result.findings.length }, () => [
-    `${image}: ${result.entries} entries, ${formatBytes(result.size)}`,
+    `${image}: ${formatCount(result.entries, 'entry')}, ${formatBytes(result.size)}`,
   ]);
 }
 

@@ -1,23 +1,17 @@
 /** `veneer cp` */
-import { Buffer } from 'node:buffer';
-import { randomBytes } from 'node:crypto';
-import { statSync } from 'node:fs';
-import { basename, dirname, resolve } from 'node:path';
 import { displayByteString } from '../../bytes/byte-string.ts';
-import { VeneerError } from '../../errors.ts';
-import { formatBytes } from '../../progress/units.ts';
-import { S_IFDIR, type TreeNode } from '../../tree/node.ts';
+import { formatBytes, formatCount } from '../../progress/units.ts';
 import { countLinks } from '../../tree/walk.ts';
 import { asText, defineCommand } from '../command.ts';
-import type { CliContext, CommonFlags } from '../context.ts';
-import { Attributes } from '../copy/attributes.ts';
+import type { CliContext } from '../context.ts';
+import { Attributes, type Problem } from '../copy/attributes.ts';
 import { Copier, type CopyCounts } from '../copy/copier.ts';
-import { checkProc, Folder, removeTree } from '../copy/folder.ts';
+import { Destination } from '../copy/destination.ts';
+import { checkProc } from '../copy/folder.ts';
 import { findNode } from '../find-node.ts';
 import { IMAGE_FLAGS, IMAGE_HELP, type ImageFlags } from '../image-flags.ts';
 import { type ImagePath, parseImagePath } from '../image-path.ts';
-import { isType } from '../node-facts.ts';
-import { type OpenImage, withImages } from '../open-image.ts';
+import { withImages } from '../open-image.ts';
 import { jsonName } from '../output.ts';
 import { usageError } from '../parse.ts';
 
@@ -26,7 +20,7 @@ type Flags = ImageFlags & {
   readonly dereference: boolean;
 };
 
-/** Problems told one by one on a terminal; --json has all. */
+/** Problems told one by one; --json has all. */
 const TOLD = 20;
 
 export default defineCommand<Flags, string[]>({
@@ -71,189 +65,56 @@ A copy appears under its name when it is complete; only with --force is it merge
   completes: ['image', 'file'],
   async run(context, flags, ...words) {
     checkProc();
-    const destination = words.at(-1)!;
+    const typed = words.at(-1)!;
+    if (typed === '') throw usageError('cp', 'DEST is empty');
     const sources = words.slice(0, -1).map(parseImagePath);
-    if (destination === '') throw usageError('cp', 'DEST is empty');
     const [xattr, inode] = await Promise.all([import('../../sys/xattr.ts'), import('../../sys/inode.ts')]);
+    const { renameNew, makeNode } = inode;
     const attributes = new Attributes({ ...xattr, ...inode });
-    let missing = 0;
+    const destination = new Destination(typed, {
+      force: flags.force,
+      several: sources.length > 1,
+      renameNew,
+    });
+    const { signal } = context;
     await withImages(context, flags, sources, async (images) => {
       for (const [index, source] of sources.entries()) {
+        const image = images[index]!;
+        const path = context.bytesOf(source.path);
+        const node = findNode(image, path, flags.dereference);
         const before = attributes.problems.length;
-        const copier = new Copier({
-          image: images[index]!,
-          links: countLinks(images[index]!.tree),
-          attributes,
-          makeNode: inode.makeNode,
-          signal: context.signal,
-        });
-        const target = await copyOne(
-          context,
-          flags,
-          copier,
-          images[index]!,
-          source,
-          destination,
-          sources.length > 1,
-          inode.renameNew,
-        );
+        const copier = new Copier({ image, links: countLinks(image.tree), attributes, makeNode, signal });
+        const target = await destination.take(copier, { node, path });
         report(context, source, target, copier.counts, attributes.problems.slice(before));
       }
     });
     if (attributes.otherOwner > 0) {
+      const files = formatCount(attributes.otherOwner, 'file');
       context.out.note(
-        `${attributes.otherOwner} files belong to you and not to the owner they have in the image: that needs root`,
+        `you own ${files} that belong to somebody else in the image: keeping owners needs root`,
       );
     }
-    missing = attributes.missingFiles;
-    return missing > 0 ? 1 : 0;
+    return attributes.missingFiles > 0 ? 1 : 0;
   },
 });
-
-/** Returns the path of the copy. */
-async function copyOne(
-  context: CliContext,
-  flags: Flags & CommonFlags,
-  copier: Copier,
-  image: OpenImage,
-  source: ImagePath,
-  destination: string,
-  several: boolean,
-  renameNew: (from: Buffer, to: Buffer) => void,
-): Promise<string> {
-  const path = context.bytesOf(source.path);
-  const node = findNode(image, path, flags.dereference);
-  const name = lastName(path);
-  const folder = statSync(destination, { throwIfNoEntry: false })?.isDirectory() ?? false;
-  if (!folder && (several || (destination.endsWith('/') && !isType(node, S_IFDIR)))) {
-    throw new VeneerError('cli/no-folder', `Cannot copy to ${destination}: it is not a directory`, {
-      hint: `mkdir ${destination}`,
-    });
-  }
-  if (folder && name !== '') {
-    const parent = Folder.open(destination);
-    try {
-      await place(
-        copier,
-        parent,
-        name,
-        node,
-        path,
-        flags.force,
-        `${destination.replace(/\/+$/, '')}/${displayByteString(name)}`,
-        renameNew,
-      );
-    } finally {
-      parent.close();
-    }
-    return `${destination.replace(/\/+$/, '')}/${displayByteString(name)}`;
-  }
-  const full = resolve(destination);
-  const parent = openParent(full, destination);
-  try {
-    const own = Buffer.from(basename(full)).toString('latin1');
-    if (folder) await fillFolder(copier, full, node, path, flags.force, destination);
-    else await place(copier, parent, own, node, path, flags.force, destination, renameNew);
-  } finally {
-    parent.close();
-  }
-  return destination;
-}
-
-function openParent(full: string, shown: string): Folder {
-  try {
-    return Folder.open(dirname(full));
-  } catch (error) {
-    throw new VeneerError(
-      'cli/no-folder',
-      `Cannot copy to ${shown}: there is no directory ${dirname(full)}`,
-      { cause: error },
-    );
-  }
-}
-
-/** The name a copy gets in a directory; '' when what is in a directory is meant and not the directory. */
-function lastName(path: string): string {
-  if (/(^|\/)\.\/*$/.test(path)) return '';
-  const name = path.replace(/\/+$/, '').split('/').at(-1) ?? '';
-  return name === '..' ? '' : name;
-}
-
-/** Copies to a new name; over an old one only with --force. */
-async function place(
-  copier: Copier,
-  parent: Folder,
-  name: string,
-  node: TreeNode,
-  path: string,
-  force: boolean,
-  shown: string,
-  renameNew: (from: Buffer, to: Buffer) => void,
-): Promise<void> {
-  if (parent.look(name) !== null) {
-    if (!force) throw exists(shown);
-    await copier.fill(parent, name, node, path);
-    return;
-  }
-  // Under another name until it is complete; a failure takes it away again.
-  const unfinished = `.veneer-${randomBytes(6).toString('hex')}.unfinished`;
-  try {
-    await copier.create(parent, unfinished, node, path);
-    if (parent.look(unfinished) === null) return;
-    renameNew(parent.at(unfinished), parent.at(name));
-  } catch (error) {
-    removeTree(parent, unfinished);
-    throw error instanceof VeneerError && error.code === 'sys/EEXIST' ? exists(shown) : error;
-  }
-}
-
-/** Copies what is in a directory into one that exists: an empty one, or any with --force. */
-async function fillFolder(
-  copier: Copier,
-  full: string,
-  node: TreeNode,
-  path: string,
-  force: boolean,
-  shown: string,
-): Promise<void> {
-  if (!isType(node, S_IFDIR)) throw exists(shown);
-  const folder = Folder.open(full);
-  try {
-    if (!force && folder.names().length > 0) throw exists(shown);
-    // "." is the folder itself: the copy gets its attributes too.
-    await copier.fill(folder, '.', node, path);
-  } finally {
-    folder.close();
-  }
-}
-
-function exists(shown: string): VeneerError {
-  return new VeneerError('cli/exists', `Cannot copy to ${shown}: it is there already`, {
-    hint: '--force replaces files and merges directories',
-  });
-}
 
 function report(
   { out }: CliContext,
   source: ImagePath,
   target: string,
   counts: CopyCounts,
-  problems: Attributes['problems'],
+  problems: readonly Problem[],
 ): void {
   if (!out.json) {
     for (const { path, what, reason } of problems.slice(0, TOLD)) {
-      out.note(
-        what === 'file'
-          ? `${displayByteString(path)} is not made: ${reason}`
-          : `${displayByteString(path)}: ${what} is not set: ${reason}`,
-      );
+      const missing = what === 'file' ? 'is not made' : `${what} is not set`;
+      out.note(`${displayByteString(path)}: ${missing}: ${reason}`);
     }
     if (problems.length > TOLD) out.note(`${problems.length - TOLD} more like these (--json lists all)`);
   }
   const listed = problems.map(({ path, what, reason }) => ({ ...jsonName('path', path), what, reason }));
   const names = counts.files + counts.directories + counts.symlinks + counts.hardLinks + counts.special;
-  out.result(
-    { image: source.image, path: source.path, target, ...counts, problems: listed },
-    () => `${target}: ${names} ${names === 1 ? 'name' : 'names'}, ${formatBytes(counts.bytes)}`,
-  );
+  out.result({ image: source.image, path: source.path, target, ...counts, problems: listed }, () => [
+    `${target}: ${formatCount(names, 'name')}, ${formatBytes(counts.bytes)}`,
+  ]);
 }

@@ -15,7 +15,7 @@ missing. Exit code 1 when images cannot be mounted here. As root it can try more
   ],
   parameters: { positional: { kind: 'tuple', parameters: [] } },
   async run(context, flags) {
-    const { diagnose } = await import('../../mount/index.ts');
+    const { diagnose } = await import('../../mount/doctor.ts');
     const root = storeRoot(flags, context.env);
     const report = diagnose(root);
     context.out.result({ ...report, store: root }, () => {

@@ -1,4 +1,5 @@
 /** `veneer fsck` */
+import { formatCount } from '../../progress/units.ts';
 import { defineCommand } from '../command.ts';
 import { withStore } from '../with-store.ts';
 
@@ -41,7 +42,7 @@ and can always be made anew from them. Exit code 1 when something is wrong and w
         signal: context.signal,
       });
       context.out.result(report, () => {
-        const counts = `${report.images} images, ${report.layers} layers, ${report.chains} merged images`;
+        const counts = `${formatCount(report.images, 'image')}, ${formatCount(report.layers, 'layer')}, ${formatCount(report.chains, 'merged image')}`;
         const lines = report.problems.map(
           ({ severity, message, repaired }) => `${repaired ? 'repaired' : severity}: ${message}`,
         );

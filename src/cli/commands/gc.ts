@@ -1,5 +1,5 @@
 /** `veneer gc` */
-import { formatBytes } from '../../progress/units.ts';
+import { formatBytes, formatCount } from '../../progress/units.ts';
 import { defineCommand } from '../command.ts';
 import { mountedFiles, withStore } from '../with-store.ts';
 
@@ -31,8 +31,8 @@ processes left behind. Safe beside running pulls and mounts.`,
         ...(flags.dryRun
           ? [...report.layers.map((id) => `layer ${id}`), ...report.chains.map((id) => `chain ${id}`)]
           : []),
-        `${verb} ${report.layers.length} layers, ${report.chains.length} merged images, ${report.blobs.length} documents` +
-          `${report.debris.length > 0 ? `, ${report.debris.length} leftovers` : ''}: ${formatBytes(report.bytes)}`,
+        `${verb} ${formatCount(report.layers.length, 'layer')}, ${formatCount(report.chains.length, 'merged image')}, ${formatCount(report.blobs.length, 'document')}` +
+          `${report.debris.length > 0 ? `, ${formatCount(report.debris.length, 'leftover')}` : ''}: ${formatBytes(report.bytes)}`,
       ]);
       return undefined;
     });

@@ -5,7 +5,7 @@ import type { ByteSource } from '../../bytes/io.ts';
 import { DETECT_BYTES, detectCompression } from '../../compress/index.ts';
 import { planImage, writeImage } from '../../erofs/index.ts';
 import { type Finding, VeneerError } from '../../errors.ts';
-import { formatBytes } from '../../progress/units.ts';
+import { formatBytes, formatCount } from '../../progress/units.ts';
 import { fileSource } from '../../store/data-files.ts';
 import { scanSource, TarScanner } from '../../tar/index.ts';
 import { type FileTree, TreeBuilder } from '../../tree/index.ts';
@@ -186,7 +186,7 @@ function report(
       findings: findings.length,
     },
     () => [
-      `${image}: ${entries} entries, ${formatBytes(size)} of metadata for ${formatBytes(source.size)} of tar`,
+      `${image}: ${formatCount(entries, 'entry')}, ${formatBytes(size)} of metadata for ${formatBytes(source.size)} of tar`,
     ],
   );
 }

@@ -4,7 +4,7 @@ import type { ByteSource } from '../../bytes/io.ts';
 import { fileExtents } from '../../erofs/data.ts';
 import { fittingBlockSize, planImage, writeImage } from '../../erofs/index.ts';
 import { VeneerError } from '../../errors.ts';
-import { formatBytes } from '../../progress/units.ts';
+import { formatBytes, formatCount } from '../../progress/units.ts';
 import { type DataSource, type FileTree, mergeLayers, S_IFREG, walkTree } from '../../tree/index.ts';
 import { asText, defineCommand, manyOf } from '../command.ts';
 import type { CliContext } from '../context.ts';
@@ -133,7 +133,7 @@ function report(
   devices: readonly Device[],
 ): void {
   out.result({ image, size, layers, devices }, () => [
-    `${image}: ${layers} layers, ${formatBytes(size)} of metadata over ${devices.length} ${devices.length === 1 ? 'device' : 'devices'}`,
+    `${image}: ${formatCount(layers, 'layer')}, ${formatBytes(size)} of metadata over ${formatCount(devices.length, 'device')}`,
     ...alignColumns(
       devices.map(({ device, file, digest, size: bytes }) => [
         `  ${device}`,

@@ -2,7 +2,7 @@
 
 import type { ImageSource } from '../../oci/index.ts';
 import type { OnProgress } from '../../progress/events.ts';
-import { formatBytes } from '../../progress/units.ts';
+import { formatBytes, formatCount } from '../../progress/units.ts';
 import { shortDigest } from '../../store/layout.ts';
 import { asText, defineCommand, oneOf } from '../command.ts';
 import { PROGRESS_FLAG, type ProgressFlags, withProgress } from '../progress.ts';
@@ -99,7 +99,7 @@ Credentials come from docker's config.json and its credential helpers.`,
       });
       context.out.result(record, () => {
         const bytes = record.layers.reduce((sum, layer) => sum + layer.blob.size, 0);
-        return `pulled ${record.name} (${shortDigest(record.manifest.digest)}, ${record.layers.length} layers, ${formatBytes(bytes)})`;
+        return `pulled ${record.name} (${shortDigest(record.manifest.digest)}, ${formatCount(record.layers.length, 'layer')}, ${formatBytes(bytes)})`;
       });
       return undefined;
     });

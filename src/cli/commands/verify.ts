@@ -1,5 +1,5 @@
 /** `veneer verify` */
-import { formatBytes } from '../../progress/units.ts';
+import { formatBytes, formatCount } from '../../progress/units.ts';
 import { asText, defineCommand } from '../command.ts';
 import { PROGRESS_FLAG, type ProgressFlags, withProgress } from '../progress.ts';
 import { withStore } from '../with-store.ts';
@@ -31,7 +31,7 @@ Exit code 1 when something is damaged.`,
       );
       context.out.result(report, () => [
         ...report.problems.map(({ message }) => `damaged: ${message}`),
-        `${report.files} files, ${formatBytes(report.bytes)}: ${report.problems.length === 0 ? 'all as their digests say' : `${report.problems.length} damaged`}`,
+        `${formatCount(report.files, 'file')}, ${formatBytes(report.bytes)}: ${report.problems.length === 0 ? 'all as their digests say' : `${report.problems.length} damaged`}`,
       ]);
       return report.problems.length === 0 ? 0 : 1;
     });

@@ -86,8 +86,8 @@ export class Copier {
     await this.#copy(top, name, node, path, false);
   }
 
-  /** Copies what is in the directory `node` into `name` of `top`, replacing what is there under the same names. */
-  async fill(top: Folder, name: string, node: TreeNode, path: string): Promise<void> {
+  /** Makes or replaces `name` in `top`; directories that are there are kept and get what the image has. */
+  async replace(top: Folder, name: string, node: TreeNode, path: string): Promise<void> {
     await this.#copy(top, name, node, path, true);
   }
 
