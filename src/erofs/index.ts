@@ -6,6 +6,7 @@
  */
 export type { ByteSink, ByteSource } from '../bytes/io.ts';
 export { bufferSource } from '../bytes/io.ts';
+export { dumpImage } from './dump.ts';
 export {
   type ErofsPlan,
   fittingBlockSize,

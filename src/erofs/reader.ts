@@ -100,7 +100,7 @@ export class ErofsReader {
   #readDirectories(rootNid: number): TreeNode {
     const rootInode = this.readInode(rootNid);
     if ((rootInode.mode & S_IFMT) !== S_IFDIR) throw corrupt(rootNid, 'the root is no directory');
-    const root = this.#makeNode(rootInode)!;
+    const root = this.readNode(rootInode)!;
     /** nid to node, for what may occur more than once; null is a whiteout. */
     const seen = new Map<number, TreeNode | null>([[rootNid, root]]);
     const pending: [TreeNode, DiskInode][] = [[root, rootInode]];
@@ -113,7 +113,7 @@ export class ErofsReader {
         let node = seen.get(nid);
         if (node === undefined) {
           const child = this.readInode(nid);
-          node = this.#makeNode(child);
+          node = this.readNode(child);
           const isDirectory = (child.mode & S_IFMT) === S_IFDIR;
           if (isDirectory) pending.push([node!, child]);
           if (isDirectory || child.nlink > 1 || node === null) seen.set(nid, node);
@@ -204,7 +204,8 @@ export class ErofsReader {
       : inode.u * blockSize + offset;
   }
 
-  #makeNode(inode: DiskInode): TreeNode | null {
+  /** The inode as a tree node without its children; null when it is a whiteout. */
+  readNode(inode: DiskInode): TreeNode | null {
     const node = new TreeNode(inode.mode);
     node.uid = inode.uid;
     node.gid = inode.gid;
