@@ -11,6 +11,7 @@
  * - One block of zeros alone ends the archive, as for GNU tar and libarchive;
  *   the finding `tar/lone-zero-block` says so. What follows the end is ignored.
  * - A GNU long name and a PAX path that differ are an error.
+ * - The runs of a sparse file stand gapless, as for Go's reader and libarchive.
  * - A file with a slash behind its name is a directory, as in v7.
  */
 import type { Finding } from '../errors.ts';
@@ -23,6 +24,7 @@ import { DEFAULT_LIMITS, type TarLimits } from './limits.ts';
 import { MemberDecoder } from './member.ts';
 import {
   countData,
+  isAmbiguous,
   makeSegments,
   readExtensionDescriptors,
   readHeaderDescriptors,
@@ -413,6 +415,14 @@ export class TarScanner {
     const entry = this.#pending!;
     this.#pending = null;
     const segments = makeSegments(this.#pairs, entry.size, this.#stored, source);
+    if (isAmbiguous(this.#pairs)) {
+      this.#log.add(
+        'tar/sparse-unaligned',
+        'a run of its sparse map ends inside a block; the next is read from right behind it, not from the next block as by GNU tar',
+        entry.headerOffset,
+        entry.path,
+      );
+    }
     this.#pairs = [];
     if (typeof segments === 'string') throw this.#decoder.error('tar/corrupt', segments);
     this.#checkSegmentLimit(segments.length);

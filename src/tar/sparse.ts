@@ -132,6 +132,21 @@ export function makeSegments(
   return segments;
 }
 
+/**
+ * Whether a run that is not the last ends inside a block. Go and libarchive
+ * take the next run's data from right behind it, GNU tar from the next block;
+ * GNU tar's writer never makes such a map.
+ */
+export function isAmbiguous(pairs: readonly number[]): boolean {
+  let ragged = false;
+  for (let i = 1; i < pairs.length; i += 2) {
+    if (pairs[i] === 0) continue;
+    if (ragged) return true;
+    ragged = pairs[i]! % BLOCK !== 0;
+  }
+  return false;
+}
+
 /** Bytes that the runs cover. */
 export function countData(segments: readonly SparseSegment[]): number {
   let sum = 0;

@@ -252,7 +252,7 @@ export const formatCases: readonly TarCase[] = [
     name: 'format/empty-name-file',
     layers: [archive(file('', 'lost'), file('f', 'x'))],
     notes: 'left out with a finding',
-    gnuTar: 'same',
+    gnuTar: 'differs: it complains, and touches the root',
   },
   {
     name: 'pax/local-everything',
@@ -327,12 +327,25 @@ export const formatCases: readonly TarCase[] = [
         ),
         file('a', 'x'),
         file('b', 'y', { pax: [['uid', '5']] }),
+      ),
+    ],
+    notes: 'global records hold for all entries; local ones win for one',
+    gnuTar: 'same',
+  },
+  {
+    name: 'pax/global-again',
+    layers: [
+      archive(
+        paxHeader([['uid', '1234']], 'g'),
+        file('a', 'x'),
         paxHeader([['mtime', '1400000000']], 'g'),
+        file('b', 'y'),
+        paxHeader([['uid', '']], 'g'),
         file('c', 'z'),
       ),
     ],
-    notes: 'global records hold until replaced; local ones win for one entry',
-    gnuTar: 'same',
+    notes: 'a second global header replaces what it names, no more; an empty value deletes',
+    gnuTar: 'differs: it forgets all global records when another header comes',
   },
   {
     name: 'pax/global-comment',

@@ -9,8 +9,11 @@ interface Shape {
   readonly size: number;
   readonly runs: readonly Run[];
   readonly notes: string;
+  readonly gnuTar?: TarCase['gnuTar'];
   readonly huge?: true;
 }
+
+const PADS_RUNS = 'differs: it wants every run of data to begin on a block, as its own writer has it';
 
 const SHAPES: readonly Shape[] = [
   {
@@ -31,7 +34,8 @@ const SHAPES: readonly Shape[] = [
       { offset: 5001, data: patterned(511, 6) },
       { offset: 10_000, data: patterned(7, 7) },
     ],
-    notes: 'runs that begin and end anywhere; their data stands gapless',
+    notes: 'runs that begin and end anywhere; their data stands gapless, as for Go and libarchive',
+    gnuTar: PADS_RUNS,
   },
   { name: 'all-hole', size: 1_048_576, runs: [], notes: 'no data at all' },
   {
@@ -45,8 +49,8 @@ const SHAPES: readonly Shape[] = [
     name: 'adjacent',
     size: 9000,
     runs: [
-      { offset: 1000, data: patterned(1000, 9) },
-      { offset: 2000, data: patterned(3000, 10) },
+      { offset: 1000, data: patterned(1024, 9) },
+      { offset: 2024, data: patterned(3000, 10) },
     ],
     notes: 'two runs without a hole in between',
   },
@@ -54,19 +58,39 @@ const SHAPES: readonly Shape[] = [
     name: 'many-runs',
     size: 100 * 8192,
     runs: Array.from({ length: 100 }, (_, i) => ({
+      offset: i * 8192 + 512 * (i % 7),
+      data: patterned(512 * (1 + (i % 3)), i + 20),
+    })),
+    notes: 'more runs than fit the header: extension blocks, or a map of many lines',
+  },
+  {
+    name: 'many-unaligned-runs',
+    size: 100 * 8192,
+    runs: Array.from({ length: 100 }, (_, i) => ({
       offset: i * 8192 + 11 * i,
       data: patterned(100 + i, i + 20),
     })),
-    notes: 'more runs than fit the header: extension blocks, or a map of many lines',
+    notes: 'the same with runs of any length',
+    gnuTar: PADS_RUNS,
+  },
+  {
+    name: 'unaligned-offsets',
+    size: 30_001,
+    runs: [
+      { offset: 5, data: patterned(512, 11) },
+      { offset: 1000, data: patterned(1536, 12) },
+      { offset: 29_000, data: patterned(1001, 13) },
+    ],
+    notes: 'whole blocks of data at places that are no multiple of a block; the last run ends the file',
   },
   {
     name: 'huge',
     size: 2 ** 40 + 5,
     runs: [
-      { offset: 0, data: 'start' },
+      { offset: 0, data: patterned(512) },
       { offset: 2 ** 40, data: 'tail!' },
     ],
-    notes: 'a terabyte, ten bytes of it data',
+    notes: 'a terabyte, 517 bytes of it data',
     huge: true,
   },
 ];
@@ -84,7 +108,7 @@ export const sparseCases: readonly TarCase[] = [
           ),
         ],
         notes: shape.notes,
-        gnuTar: 'same',
+        gnuTar: shape.gnuTar ?? 'same',
         ...(shape.huge ? { huge: true } : {}),
       }),
     ),
@@ -127,7 +151,7 @@ export const sparseCases: readonly TarCase[] = [
           2 ** 33,
           Array.from({ length: 64 }, (_, i) => ({
             offset: 2 ** 32 + i * 1_000_003,
-            data: patterned(40 + i, i),
+            data: patterned(512, i),
           })),
           '1.0',
         ),
