@@ -5,13 +5,11 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { it, describe as suite, type TestContext } from 'node:test';
-import { VeneerError } from '../../src/errors.ts';
+import type { VeneerError } from '../../src/errors.ts';
 import type { Descriptor } from '../../src/oci/descriptor.ts';
 import { parsePlatform } from '../../src/oci/platform.ts';
-import { parseReference } from '../../src/oci/reference.ts';
-import type { ImageSource } from '../../src/oci/source.ts';
-import { openRegistry, type RegistryOptions } from '../../src/registry/source.ts';
 import { makeImage, makeIndex, type TestImage } from '../support/images.ts';
+import { AMD64, assertImage, EMPTY_ENV, openSource, readBlob, withCode } from '../support/pull-source.ts';
 import {
   PASSWORD,
   pushImage,
@@ -21,45 +19,7 @@ import {
   USER,
 } from '../support/registry.ts';
 
-const amd64 = parsePlatform('linux/amd64');
 const arm64 = parsePlatform('linux/arm64');
-
-/** An environment without anybody's credentials or proxies. */
-const EMPTY: NodeJS.ProcessEnv = { HOME: '/nonexistent', PATH: process.env.PATH };
-
-function open(t: TestContext, registry: Registry, name: string, options: RegistryOptions = {}): ImageSource {
-  const source = openRegistry(parseReference(`${registry.host}/${name}`), {
-    env: EMPTY,
-    certsDirs: [],
-    ...options,
-  });
-  t.after(() => source.close());
-  return source;
-}
-
-async function read(source: ImageSource, descriptor: Descriptor, offset = 0): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of await source.openBlob(descriptor, offset)) chunks.push(chunk);
-  return Buffer.concat(chunks);
-}
-
-async function assertIs(source: ImageSource, image: TestImage, platform = amd64): Promise<void> {
-  const found = await source.resolve(platform);
-  assert.equal(found.manifestDigest, image.manifest.digest);
-  assert.deepEqual(found.manifestBytes, image.manifest.bytes);
-  assert.deepEqual(found.configBytes, image.config.bytes);
-  assert.deepEqual(found.config.diffIds, image.diffIds);
-  for (const [index, layer] of found.manifest.layers.entries()) {
-    assert.deepEqual(await read(source, layer), image.layers[index]!.bytes);
-  }
-}
-
-const rejectsWith = (code: string, pattern?: RegExp) => (error: unknown) => {
-  assert.ok(error instanceof VeneerError, String(error));
-  assert.equal(error.code, code, error.message);
-  if (pattern !== undefined) assert.match(error.message, pattern);
-  return true;
-};
 
 suite('registry without authentication', () => {
   it('pulls OCI and docker images of every compression by tag and by digest', async (t) => {
@@ -70,12 +30,12 @@ suite('registry without authentication', () => {
         const image = makeImage({ kind, compression, contents: [randomBytes(100_000), randomBytes(10)] });
         const name = `${kind}/${compression}`;
         await pushImage(registry, name, image, 'v1');
-        const byTag = open(t, registry, `${name}:v1`);
+        const byTag = openSource(t, registry.host, `${name}:v1`);
         assert.equal(byTag.name, `${registry.host}/${name}:v1`);
         assert.equal(byTag.local, false);
-        await assertIs(byTag, image);
-        await assertIs(open(t, registry, `${name}@${image.manifest.digest}`), image);
-        await assertIs(open(t, registry, `${name}:gone@${image.manifest.digest}`), image);
+        await assertImage(byTag, image);
+        await assertImage(openSource(t, registry.host, `${name}@${image.manifest.digest}`), image);
+        await assertImage(openSource(t, registry.host, `${name}:gone@${image.manifest.digest}`), image);
       }
     }
   });
@@ -94,13 +54,13 @@ suite('registry without authentication', () => {
     await pushImage(registry, 'multi', arm);
     await pushManifest(registry, 'multi', index, 'latest');
 
-    const source = open(t, registry, 'multi');
-    await assertIs(source, image, amd64);
-    await assertIs(source, arm, arm64);
+    const source = openSource(t, registry.host, 'multi');
+    await assertImage(source, image, AMD64);
+    await assertImage(source, arm, arm64);
     const found = await source.resolve(arm64);
     assert.deepEqual(found.index, { digest: index.digest, bytes: index.bytes });
     await assert.rejects(source.resolve(parsePlatform('linux/s390x')), (error) => {
-      rejectsWith('oci/no-platform')(error);
+      withCode('oci/no-platform')(error);
       assert.match((error as VeneerError).hint ?? '', /linux\/arm64, linux\/amd64/);
       return true;
     });
@@ -111,10 +71,10 @@ suite('registry without authentication', () => {
     if (registry === null) return;
     const image = makeImage({ compression: 'none', contents: [randomBytes(300_000)] });
     await pushImage(registry, 'x', image, 'latest');
-    const source = open(t, registry, 'x');
-    const layer = (await source.resolve(amd64)).manifest.layers[0]!;
+    const source = openSource(t, registry.host, 'x');
+    const layer = (await source.resolve(AMD64)).manifest.layers[0]!;
     for (const offset of [0, 1, 65_536, layer.size - 1, layer.size]) {
-      assert.deepEqual(await read(source, layer, offset), image.layers[0]!.bytes.subarray(offset));
+      assert.deepEqual(await readBlob(source, layer, offset), image.layers[0]!.bytes.subarray(offset));
     }
   });
 
@@ -123,9 +83,9 @@ suite('registry without authentication', () => {
     if (registry === null) return;
     const image = makeImage({ contents: Array.from({ length: 40 }, () => randomBytes(50_000)) });
     await pushImage(registry, 'x', image, 'latest');
-    const source = open(t, registry, 'x');
-    const { layers } = (await source.resolve(amd64)).manifest;
-    const found = await Promise.all(layers.map((layer) => read(source, layer)));
+    const source = openSource(t, registry.host, 'x');
+    const { layers } = (await source.resolve(AMD64)).manifest;
+    const found = await Promise.all(layers.map((layer) => readBlob(source, layer)));
     assert.deepEqual(
       found,
       image.layers.map(({ bytes }) => bytes),
@@ -138,16 +98,16 @@ suite('registry without authentication', () => {
     const image = makeImage({ contents: [randomBytes(10)] });
     await pushImage(registry, 'x', image, 'latest');
     await assert.rejects(
-      open(t, registry, 'x:other').resolve(amd64),
-      rejectsWith('registry/not-found', /404 \(MANIFEST_UNKNOWN/),
+      openSource(t, registry.host, 'x:other').resolve(AMD64),
+      withCode('registry/not-found', /404 \(MANIFEST_UNKNOWN/),
     );
-    await assert.rejects(open(t, registry, 'y').resolve(amd64), rejectsWith('registry/not-found'));
-    const source = open(t, registry, 'x');
+    await assert.rejects(openSource(t, registry.host, 'y').resolve(AMD64), withCode('registry/not-found'));
+    const source = openSource(t, registry.host, 'x');
     const gone = { ...image.layers[0]!, digest: `sha256:${'0'.repeat(64)}`, annotations: {} };
-    await assert.rejects(read(source, gone), rejectsWith('registry/not-found', /BLOB_UNKNOWN/));
+    await assert.rejects(readBlob(source, gone), withCode('registry/not-found', /BLOB_UNKNOWN/));
     await assert.rejects(
-      read(source, { ...gone, foreign: true } as Descriptor),
-      rejectsWith('registry/not-found', /foreign layer/),
+      readBlob(source, { ...gone, foreign: true } as Descriptor),
+      withCode('registry/not-found', /foreign layer/),
     );
   });
 
@@ -156,15 +116,15 @@ suite('registry without authentication', () => {
     if (registry === null) return;
     const image = makeImage({ compression: 'none', contents: [randomBytes(20_000_000)] });
     await pushImage(registry, 'x', image, 'latest');
-    const source = open(t, registry, 'x');
-    const layer = (await source.resolve(amd64)).manifest.layers[0]!;
+    const source = openSource(t, registry.host, 'x');
+    const layer = (await source.resolve(AMD64)).manifest.layers[0]!;
     const blob = (await source.openBlob(layer, 0))[Symbol.asyncIterator]();
     await blob.next();
     await source.close();
     await assert.rejects(async () => {
       for (let next = await blob.next(); !next.done; next = await blob.next());
-    }, rejectsWith('io/cancelled'));
-    await assert.rejects(source.resolve(amd64), rejectsWith('io/cancelled'));
+    }, withCode('io/cancelled'));
+    await assert.rejects(source.resolve(AMD64), withCode('io/cancelled'));
   });
 });
 
@@ -184,7 +144,7 @@ suite('registry with basic authentication', () => {
     if (both === null) return;
     const { registry, image } = both;
     const credentials = { kind: 'basic', username: USER, password: PASSWORD } as const;
-    await assertIs(open(t, registry, 'private/x', { credentials }), image);
+    await assertImage(openSource(t, registry.host, 'private/x', { credentials }), image);
   });
 
   it("finds credentials in docker's config.json and podman's auth.json", async (t) => {
@@ -199,9 +159,12 @@ suite('registry with basic authentication', () => {
       join(dir, 'auth.json'),
       JSON.stringify({ auths: { [`${registry.host}/private`]: { auth } } }),
     );
-    await assertIs(open(t, registry, 'private/x', { env: { ...EMPTY, DOCKER_CONFIG: dir } }), image);
-    const env = { ...EMPTY, REGISTRY_AUTH_FILE: join(dir, 'auth.json') };
-    await assertIs(open(t, registry, 'private/x', { env }), image);
+    await assertImage(
+      openSource(t, registry.host, 'private/x', { env: { ...EMPTY_ENV, DOCKER_CONFIG: dir } }),
+      image,
+    );
+    const env = { ...EMPTY_ENV, REGISTRY_AUTH_FILE: join(dir, 'auth.json') };
+    await assertImage(openSource(t, registry.host, 'private/x', { env }), image);
   });
 
   it('asks a credential helper', async (t) => {
@@ -214,8 +177,8 @@ suite('registry with basic authentication', () => {
     const answer = JSON.stringify({ ServerURL: registry.host, Username: USER, Secret: PASSWORD });
     const script = `#!/bin/sh\n[ "$1" = get ] && [ "$(cat)" = '${registry.host}' ] && echo '${answer}'\n`;
     await writeFile(join(dir, 'docker-credential-test'), script, { mode: 0o755 });
-    const env = { ...EMPTY, DOCKER_CONFIG: dir, PATH: `${dir}:${process.env.PATH}` };
-    await assertIs(open(t, registry, 'private/x', { env }), image);
+    const env = { ...EMPTY_ENV, DOCKER_CONFIG: dir, PATH: `${dir}:${process.env.PATH}` };
+    await assertImage(openSource(t, registry.host, 'private/x', { env }), image);
   });
 
   it('refuses without or with wrong credentials, and shows none', async (t) => {
@@ -223,14 +186,17 @@ suite('registry with basic authentication', () => {
     if (both === null) return;
     const { registry } = both;
     await assert.rejects(
-      open(t, registry, 'private/x').resolve(amd64),
-      rejectsWith('registry/auth', /none are stored/),
+      openSource(t, registry.host, 'private/x').resolve(AMD64),
+      withCode('registry/auth', /none are stored/),
     );
     const credentials = { kind: 'basic', username: USER, password: 'a wrong secret' } as const;
-    await assert.rejects(open(t, registry, 'private/x', { credentials }).resolve(amd64), (error) => {
-      rejectsWith('registry/auth', /credentials are refused/)(error);
-      assert.doesNotMatch(JSON.stringify([String(error), error, (error as VeneerError).hint]), /secret/);
-      return true;
-    });
+    await assert.rejects(
+      openSource(t, registry.host, 'private/x', { credentials }).resolve(AMD64),
+      (error) => {
+        withCode('registry/auth', /credentials are refused/)(error);
+        assert.doesNotMatch(JSON.stringify([String(error), error, (error as VeneerError).hint]), /secret/);
+        return true;
+      },
+    );
   });
 });
