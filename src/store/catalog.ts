@@ -43,42 +43,26 @@ export function isImageFile(file: string): boolean {
 }
 
 function putLayer(database: StoreDatabase, record: LayerRecord): void {
-  database
-    .prepare('INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?, ?, ?)')
-    .run(
-      record.diffId,
-      record.tarSize,
-      record.entries,
-      record.image.digest,
-      record.image.size,
-      JSON.stringify(record),
-    );
-  database.prepare('INSERT OR REPLACE INTO layer_blobs VALUES (?, ?)').run(record.blob.digest, record.diffId);
+  const { diffId, tarSize, entries, image } = record;
+  const sql = 'INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?, ?, ?)';
+  database.run(sql, diffId, tarSize, entries, image.digest, image.size, JSON.stringify(record));
+  database.run('INSERT OR REPLACE INTO layer_blobs VALUES (?, ?)', record.blob.digest, diffId);
 }
 
 function putChain(database: StoreDatabase, record: ChainRecord): void {
-  database
-    .prepare('INSERT OR REPLACE INTO chains VALUES (?, ?, ?)')
-    .run(record.chainId, record.image.size, JSON.stringify(record));
+  const sql = 'INSERT OR REPLACE INTO chains VALUES (?, ?, ?)';
+  database.run(sql, record.chainId, record.image.size, JSON.stringify(record));
 }
 
 function putImage(database: StoreDatabase, file: string, stamp: string, record: ImageRecord): void {
+  const { name, manifest, config, chainId, layers } = record;
   // Not INSERT OR REPLACE alone: the rows of the layers must go with the old row.
-  database.prepare('DELETE FROM images WHERE name = ? OR file = ?').run(record.name, file);
-  database
-    .prepare('INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?)')
-    .run(
-      record.name,
-      file,
-      stamp,
-      record.manifest.digest,
-      record.config.digest,
-      record.chainId,
-      JSON.stringify(record),
-    );
-  const layer = database.prepare('INSERT INTO image_layers VALUES (?, ?, ?, ?)');
-  for (const [position, one] of record.layers.entries()) {
-    layer.run(record.name, position, one.diffId, one.blob.digest);
+  database.run('DELETE FROM images WHERE name = ? OR file = ?', name, file);
+  const sql = 'INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?)';
+  database.run(sql, name, file, stamp, manifest.digest, config.digest, chainId, JSON.stringify(record));
+  for (const [position, layer] of layers.entries()) {
+    const row = 'INSERT INTO image_layers VALUES (?, ?, ?, ?)';
+    database.run(row, name, position, layer.diffId, layer.blob.digest);
   }
 }
 
@@ -115,7 +99,7 @@ function directoryChanges<R>(
   const changes: Change[] = [];
   for (const hex of known) {
     if (present.has(hex)) continue;
-    changes.push({ apply: () => void store.database().prepare(table.drop).run(`sha256:${hex}`) });
+    changes.push({ apply: () => store.database().run(table.drop, `sha256:${hex}`) });
   }
   for (const hex of present) {
     if (known.has(hex)) continue;
@@ -127,11 +111,11 @@ function directoryChanges<R>(
 
 function imageChanges(store: Store, findings: Finding[]): Change[] {
   const database = store.database();
-  const rows = database.prepare('SELECT file, stamp FROM images').all() as { file: string; stamp: string }[];
+  const rows = database.rows<{ file: string; stamp: string }>('SELECT file, stamp FROM images');
   const known = new Map(rows.map((row) => [row.file, row.stamp]));
   const changes: Change[] = [];
   const drop = (file: string): void => {
-    changes.push({ apply: () => void database.prepare('DELETE FROM images WHERE file = ?').run(file) });
+    changes.push({ apply: () => database.run('DELETE FROM images WHERE file = ?', file) });
   };
   for (const file of listDirectory(store.layout.images)) {
     if (!isImageFile(file)) continue;
@@ -190,5 +174,5 @@ export function syncCatalog(store: Store): Finding[] {
 }
 
 function column(database: StoreDatabase, sql: string): string[] {
-  return (database.prepare(sql).all() as { id: string }[]).map((row) => row.id);
+  return database.rows<{ id: string }>(sql).map((row) => row.id);
 }

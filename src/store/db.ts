@@ -1,6 +1,6 @@
 /** store.db: opened when first needed, brought to the newest schema, never trusted beyond what the files say. */
 import { rmSync } from 'node:fs';
-import type { DatabaseSync as Database, StatementSync } from 'node:sqlite';
+import type { DatabaseSync as Database, SQLInputValue, StatementSync } from 'node:sqlite';
 import { VeneerError } from '../errors.ts';
 import { isNoSpace, storeError } from './io-errors.ts';
 import { MIGRATIONS, SCHEMA_VERSION } from './schema.ts';
@@ -22,10 +22,28 @@ export class StoreDatabase {
     this.#database = database;
   }
 
-  prepare(sql: string): StatementSync {
+  #prepare(sql: string): StatementSync {
     let statement = this.#statements.get(sql);
     if (statement === undefined) this.#statements.set(sql, (statement = this.#database.prepare(sql)));
     return statement;
+  }
+
+  /** All rows of a query; the caller knows their columns. Throws `store/database`. */
+  rows<Row>(sql: string, ...parameters: SQLInputValue[]): Row[] {
+    try {
+      return this.#prepare(sql).all(...parameters) as Row[];
+    } catch (error) {
+      throw databaseError(this.path, error);
+    }
+  }
+
+  /** Runs a statement without rows. Throws `store/database` or `io/no-space`. */
+  run(sql: string, ...parameters: SQLInputValue[]): void {
+    try {
+      this.#prepare(sql).run(...parameters);
+    } catch (error) {
+      throw databaseError(this.path, error);
+    }
   }
 
   /**

@@ -348,18 +348,12 @@ function databaseProblem(store: Store): string | null {
 /** A row that says something else than its file. */
 function staleRow(store: Store): string | null {
   const database = store.database();
-  const images = database.prepare('SELECT name, record FROM images').all() as {
-    name: string;
-    record: string;
-  }[];
+  const images = database.rows<{ name: string; record: string }>('SELECT name, record FROM images');
   for (const { name, record } of images) {
     if (JSON.stringify(readImageRecord(store.layout.image(name))) !== record)
       return `it is wrong about image ${name}`;
   }
-  const layers = database.prepare('SELECT diff_id, record FROM layers').all() as {
-    diff_id: string;
-    record: string;
-  }[];
+  const layers = database.rows<{ diff_id: string; record: string }>('SELECT diff_id, record FROM layers');
   for (const { diff_id, record } of layers) {
     if (JSON.stringify(readLayer(store, diff_id)) !== record) return `it is wrong about layer ${diff_id}`;
   }
@@ -377,7 +371,7 @@ export function rebuildDatabase(store: Store): void {
     if (database.check().length === 0) {
       database.transaction(() => {
         for (const table of ['image_layers', 'images', 'layer_blobs', 'layers', 'chains']) {
-          database.prepare(`DELETE FROM ${table}`).run();
+          database.run(`DELETE FROM ${table}`);
         }
       });
       syncCatalog(store);

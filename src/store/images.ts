@@ -79,9 +79,7 @@ export function listImages(
 ): ImageRecord[] {
   if (!store.exists()) return [];
   for (const finding of syncCatalog(store)) options.onFinding?.(finding);
-  const rows = store.database().prepare('SELECT record FROM images ORDER BY name').all() as {
-    record: string;
-  }[];
+  const rows = store.database().rows<{ record: string }>('SELECT record FROM images ORDER BY name');
   return rows.map((row) => JSON.parse(row.record) as ImageRecord);
 }
 
@@ -145,7 +143,7 @@ function nearNames(wanted: string, names: readonly string[]): string[] {
       short.length >= 2 && (lower.includes(short) || (last.length >= 2 && short.includes(last)))
         ? 0
         : Math.min(editDistance(short, lower.slice(0, 200)), editDistance(short.replace(/:.*$/, ''), last));
-    if (score <= Math.max(1, Math.floor(short.length / 4))) scored.push({ name, score });
+    if (score <= Math.max(1, Math.floor(short.length / 3))) scored.push({ name, score });
   }
   scored.sort((a, b) => a.score - b.score || (a.name < b.name ? -1 : 1));
   return scored.slice(0, 3).map((one) => one.name);

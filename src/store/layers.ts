@@ -47,16 +47,16 @@ export function listLayers(
   for (const finding of syncCatalog(store)) options.onFinding?.(finding);
   const database = store.database();
   const uses = new Map<string, { images: Set<string>; blobs: Set<string> }>();
-  const rows = database
-    .prepare('SELECT diff_id, name, blob_digest FROM image_layers ORDER BY name, position')
-    .all() as { diff_id: string; name: string; blob_digest: string }[];
+  const rows = database.rows<{ diff_id: string; name: string; blob_digest: string }>(
+    'SELECT diff_id, name, blob_digest FROM image_layers ORDER BY name, position',
+  );
   for (const row of rows) {
     let use = uses.get(row.diff_id);
     if (use === undefined) uses.set(row.diff_id, (use = { images: new Set(), blobs: new Set() }));
     use.images.add(row.name);
     use.blobs.add(row.blob_digest);
   }
-  const layers = database.prepare('SELECT record FROM layers ORDER BY diff_id').all() as { record: string }[];
+  const layers = database.rows<{ record: string }>('SELECT record FROM layers ORDER BY diff_id');
   return layers.map((row) => {
     const record = JSON.parse(row.record) as LayerRecord;
     const use = uses.get(record.diffId);
@@ -75,9 +75,6 @@ export function listLayers(
 export function findLayerByBlob(store: Store, blobDigest: string): string | null {
   if (!store.exists()) return null;
   syncCatalog(store);
-  const row = store
-    .database()
-    .prepare('SELECT diff_id FROM layer_blobs WHERE blob_digest = ?')
-    .get(blobDigest);
-  return row === undefined ? null : (row as { diff_id: string }).diff_id;
+  const sql = 'SELECT diff_id FROM layer_blobs WHERE blob_digest = ? ORDER BY diff_id';
+  return store.database().rows<{ diff_id: string }>(sql, blobDigest)[0]?.diff_id ?? null;
 }
