@@ -106,7 +106,7 @@ class MountWork {
     const { request } = this.#plan;
     switch (step.do) {
       case 'check-privilege':
-        checkPrivilege();
+        checkPrivilege(`mount at ${request.target}`);
         break;
       case 'check-target':
         this.#target = resolveTarget(step.target);

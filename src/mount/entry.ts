@@ -8,10 +8,11 @@
  * Who makes or removes a mount holds the directory's flock, so a free lock on an entry without a living
  * mount means that its maker died. `runDir` itself is locked while entries are made or swept.
  */
-import { randomBytes } from 'node:crypto';
 import {
   closeSync,
+  existsSync,
   mkdirSync,
+  mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -19,7 +20,8 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
+import { VeneerError } from '../errors.ts';
 import { flock } from '../sys/flock.ts';
 import type { MountRecord } from './types.ts';
 
@@ -27,7 +29,8 @@ const RECORD = 'record.json';
 const ANCHOR = 'anchor';
 /** Entries on their way out; whoever sweeps next finishes the removal. */
 const DEAD = 'dead-';
-const ID = /^[0-9a-f]{16}$/;
+const PREFIX = 'mount-';
+const ID = /^mount-[A-Za-z0-9]{6}$/;
 
 export interface Entry {
   readonly id: string;
@@ -53,17 +56,15 @@ export function withRunDir<T>(runDir: string, work: () => T): T {
 export function makeEntry(runDir: string): Entry {
   mkdirSync(runDir, { recursive: true, mode: 0o700 });
   return withRunDir(runDir, () => {
-    const id = randomBytes(8).toString('hex');
-    const path = join(runDir, id);
-    mkdirSync(path, { mode: 0o700 });
-    const entry = { id, path, fd: openSync(path, 'r') };
+    const path = mkdtempSync(join(runDir, PREFIX));
+    const entry = { id: basename(path), path, fd: openSync(path, 'r') };
     flock(entry.fd, 'exclusive', { block: true });
     return entry;
   });
 }
 
-/** Locks an entry that exists; null when it is gone or somebody else works on it. */
-export function lockEntry(runDir: string, id: string): Entry | null {
+/** Locks an entry that exists; null when it is gone or, without `block`, somebody else works on it. */
+export function lockEntry(runDir: string, id: string, options: { block: boolean }): Entry | null {
   const path = join(runDir, id);
   let fd: number;
   try {
@@ -71,7 +72,8 @@ export function lockEntry(runDir: string, id: string): Entry | null {
   } catch {
     return null;
   }
-  if (flock(fd, 'exclusive', { block: false })) return { id, path, fd };
+  // Who held the lock before us may have removed the entry.
+  if (flock(fd, 'exclusive', options) && existsSync(path)) return { id, path, fd };
   closeSync(fd);
   return null;
 }
@@ -129,8 +131,13 @@ export function listRetired(runDir: string): string[] {
 function readNames(runDir: string): string[] {
   try {
     return readdirSync(runDir).sort();
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
+  } catch (cause) {
+    const reason = (cause as NodeJS.ErrnoException).code;
+    if (reason === 'ENOENT') return [];
+    throw new VeneerError(
+      reason === 'EACCES' ? 'mount/not-permitted' : 'io/failed',
+      `Cannot read the list of mounts in ${runDir}: ${reason}`,
+      { hint: 'The mounts of this store belong to another user, most likely root.', cause },
+    );
   }
 }

@@ -12,13 +12,12 @@ export function mayMount(): boolean {
   return match !== null && ((BigInt(`0x${match[1]}`) >> CAP_SYS_ADMIN) & 1n) === 1n;
 }
 
-/** Throws `mount/not-permitted` when this process cannot mount. */
-export function checkPrivilege(): void {
-  if (!mayMount()) {
-    throw new VeneerError('mount/not-permitted', 'Cannot mount: the kernel wants CAP_SYS_ADMIN', {
-      hint: HINT,
-    });
-  }
+/** Throws `mount/not-permitted` when this process cannot mount. `what` completes "Cannot …". */
+export function checkPrivilege(what: string): void {
+  if (mayMount()) return;
+  throw new VeneerError('mount/not-permitted', `Cannot ${what}: the kernel wants CAP_SYS_ADMIN`, {
+    hint: HINT,
+  });
 }
 
 /** Runs a kernel call and says what its errors mean for mounts. `what` names the image. */

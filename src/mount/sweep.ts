@@ -33,21 +33,11 @@ export function sweepStale(runDir: string): SweepReport {
 }
 
 function sweepEntry(runDir: string, id: string, report: Record<keyof SweepReport, string[]>): void {
-  const entry = lockEntry(runDir, id);
+  const entry = lockEntry(runDir, id, { block: false });
   if (entry === null) return;
   try {
+    report.detached.push(...detachBelow(entry.path));
     const mounts = readMountInfo();
-    // What a killed process left attached, topmost first; a mount over it keeps those below busy.
-    for (const { target } of mounts.filter((mount) => isBelow(mount.target, entry.path)).reverse()) {
-      try {
-        detachMount(target, { lazy: true });
-        report.detached.push(target);
-      } catch (error) {
-        // A lazy detach takes all mounts below with it.
-        if (!(error instanceof VeneerError) || (error.code !== 'sys/EINVAL' && error.code !== 'sys/ENOENT'))
-          throw error;
-      }
-    }
     const record = readRecord(runDir, id);
     const lives =
       record === null ? isUpperInUse(upperPath(entry.path), mounts) : judgeRecord(record, mounts) !== 'stale';
@@ -58,4 +48,19 @@ function sweepEntry(runDir: string, id: string, report: Record<keyof SweepReport
   } finally {
     closeSync(entry.fd);
   }
+}
+
+/** Detaches what a killed process left attached, topmost first; returns the mount points. */
+function detachBelow(path: string): string[] {
+  const left = readMountInfo().filter((mount) => isBelow(mount.target, path));
+  for (const { target } of left.toReversed()) {
+    try {
+      detachMount(target, { lazy: true });
+    } catch (error) {
+      // A lazy detach takes all mounts below with it.
+      if (!(error instanceof VeneerError) || (error.code !== 'sys/EINVAL' && error.code !== 'sys/ENOENT'))
+        throw error;
+    }
+  }
+  return left.map(({ target }) => target);
 }

@@ -7,7 +7,7 @@ import { detachMount } from '../sys/mount-api.ts';
 import { findMount, judgeRecord, OVERLAY_SOURCE, readBootId } from './alive.ts';
 import { deleteEntry, listEntries, lockEntry, readRecord, retireEntry } from './entry.ts';
 import { findTopMount, isBelow, type MountInfo, readMountInfo } from './mountinfo.ts';
-import { explainMountError } from './privilege.ts';
+import { checkPrivilege, explainMountError } from './privilege.ts';
 import { sweepStale } from './sweep.ts';
 import type { ListedMount, MountRecord, UnmountReport } from './types.ts';
 import { findMountsBelow, findUsers } from './users.ts';
@@ -22,17 +22,18 @@ const NAMED_USERS = 5;
  *   `mount/not-permitted`
  */
 export function unmount(target: string, runDir: string, options: { lazy?: boolean } = {}): UnmountReport {
+  checkPrivilege(`unmount ${target}`);
   const real = resolveTarget(target);
   const lazy = options.lazy ?? false;
   const top = findTopMount(readMountInfo(), real);
   const record = top === undefined ? null : findRecord(runDir, top);
   if (top === undefined || (record === null && !isOurs(top, resolve(runDir))))
     throw notMounted(real, top, runDir);
-  const entry = record === null ? null : lockEntry(runDir, record.id);
+  // A sweep or the end of the mounting holds the lock for moments only.
+  const entry = record === null ? null : lockEntry(runDir, record.id, { block: true });
   try {
-    if (record !== null && entry === null) {
-      throw new VeneerError('mount/busy', `Cannot unmount ${real}: another process is working on this mount`);
-    }
+    // Another unmount was first.
+    if (record !== null && entry === null) throw notMounted(real, undefined, runDir);
     detach(real, lazy);
     const removed = record?.ephemeral === true ? record.upper : null;
     if (entry !== null) deleteEntry(retireEntry(entry));

@@ -1,5 +1,4 @@
 /** From errno to the project's error class. */
-import { getSystemErrorMessage, getSystemErrorName } from 'node:util';
 import { ERROR_CODES, type ErrorCode, type ErrorDetails, VeneerError } from '../errors.ts';
 import { errno } from './libc.ts';
 
@@ -40,7 +39,12 @@ const OWN_WORDS: Record<number, readonly [name: string, text: string]> = {
 
 /** The error of errno number `number` as "Cannot WHAT: text (NAME)". */
 export function sysError(number: number, what: string, details: ErrorDetails = {}): VeneerError {
-  const [name, text] = OWN_WORDS[number] ?? [getSystemErrorName(-number), getSystemErrorMessage(-number)];
+  // Loaded only now: most processes never see an error, and every import delays their start.
+  const util = process.getBuiltinModule('node:util');
+  const [name, text] = OWN_WORDS[number] ?? [
+    util.getSystemErrorName(-number),
+    util.getSystemErrorMessage(-number),
+  ];
   return new VeneerError(sysCode(name), `Cannot ${what}: ${text} (${name})`, details);
 }
 
