@@ -203,7 +203,6 @@ export function planImage(tree: FileTree, options: PlanOptions): ErofsPlan {
 
 /** All inodes in the order they will stand in: a directory's children together, then what is below each, so that a walk reads forward. */
 function collectInodes(root: TreeNode): { inodes: PlannedInode[]; whiteout: PlannedInode | null } {
-  const planned = new Map<TreeNode, PlannedInode>();
   const inodes: PlannedInode[] = [];
   let whiteout: PlannedInode | null = null;
   const add = (node: TreeNode, parent: PlannedInode | null, name: string): PlannedInode => {
@@ -220,7 +219,7 @@ function collectInodes(root: TreeNode): { inodes: PlannedInode[]; whiteout: Plan
     const { children, whiteouts } = directory.node;
     const names = ['.', '..'];
     for (const name of children!.keys()) names.push(name);
-    if (whiteouts !== null) names.push(...whiteouts);
+    if (whiteouts !== null) for (const name of whiteouts) names.push(name);
     names.sort();
     const kids: PlannedInode[] = new Array(names.length);
     const firstPending = pending.length;
@@ -246,14 +245,15 @@ function collectInodes(root: TreeNode): { inodes: PlannedInode[]; whiteout: Plan
         pending.push(kid);
         kids[i] = kid;
       } else {
-        let kid = planned.get(node);
-        if (kid === undefined) {
-          kid = add(node, directory, name);
-          planned.set(node, kid);
+        const { planned } = node;
+        if (planned instanceof PlannedInode && inodes[planned.ino - 1] === planned) {
+          planned.nlink++;
+          kids[i] = planned;
         } else {
-          kid.nlink++;
+          const kid = add(node, directory, name);
+          node.planned = kid;
+          kids[i] = kid;
         }
-        kids[i] = kid;
       }
     }
     directory.names = names;

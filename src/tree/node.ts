@@ -67,6 +67,9 @@ export class TreeNode {
   /** A hard link whose target this layer does not have: cleaned path from the root, no leading slash; else null. */
   lowerLink: string | null = null;
 
+  /** Scratch of the format planners: what this inode became in the last plan, so that hard links are found without a map. */
+  planned: object | null = null;
+
   constructor(mode: number) {
     this.mode = mode;
     if ((mode & S_IFMT) === S_IFDIR) this.children = new Map();
