@@ -7,12 +7,14 @@ import {
   openSync,
   readSync,
   renameSync,
+  statSync,
   unlinkSync,
   writeSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import type { ByteSink } from '../bytes/io.ts';
 import { VeneerError } from '../errors.ts';
+import { usageError } from './parse.ts';
 
 export class OutputFile implements ByteSink {
   readonly path: string;
@@ -97,6 +99,18 @@ export async function withOutputs<T>(
   } finally {
     for (const file of files) file.discard();
   }
+}
+
+/** `NAME.erofs` beside each input, or in the folder `output`, or `output` itself for a single input. */
+export function imageNames(command: string, inputs: readonly string[], output: string | undefined): string[] {
+  if (output === undefined) return inputs.map((input) => `${input}.erofs`);
+  const isFolder = statSync(output, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  if (!isFolder && inputs.length === 1) return [output];
+  if (!isFolder) throw usageError(command, `-o has to be a folder for several inputs, and ${output} is none`);
+  const names = inputs.map((input) => join(output, `${basename(input)}.erofs`));
+  const twice = names.find((name, index) => names.indexOf(name) < index);
+  if (twice !== undefined) throw usageError(command, `two inputs would both become ${twice}`);
+  return names;
 }
 
 function exists(path: string): VeneerError {

@@ -8,7 +8,7 @@ import { TarScanner } from '../../tar/index.ts';
 import { asText, defineCommand, manyOf } from '../command.ts';
 import type { CliContext } from '../context.ts';
 import { readInput } from '../input-stream.ts';
-import { FORCE_FLAG, type OutputFile, withOutputs } from '../output-file.ts';
+import { FORCE_FLAG, imageNames, type OutputFile, withOutputs } from '../output-file.ts';
 import { usageError } from '../parse.ts';
 import { PROGRESS_FLAG, type ProgressFlags, withProgress } from '../progress.ts';
 
@@ -26,7 +26,7 @@ export default defineCommand<Flags, string[]>({
   usage: ['convert [--block-size BYTES] [-o IMAGE] BLOB...'],
   description: `BLOB is a layer: a tar, plain or compressed with gzip or zstd; "-" is standard input and needs -o.
 The image holds metadata and file data, needs no other file, and any tool can mount it: mount -t erofs IMAGE DIR.
-Without -o it is BLOB.erofs.`,
+Without -o it is BLOB.erofs; a folder behind -o takes any number.`,
   examples: [
     ['convert layer.tar.gz -o layer.erofs', 'one image'],
     ['convert --block-size 512 layer.tar -o layer.erofs', 'smaller blocks, for many small files (Linux 6.4)'],
@@ -39,7 +39,7 @@ Without -o it is BLOB.erofs.`,
         parse: asText,
         optional: true,
         placeholder: 'IMAGE',
-        brief: 'Name of the image (one BLOB only)',
+        brief: 'Name of the image, or a folder',
       },
       blockSize: { kind: 'enum', values: BLOCK_SIZES, default: '4096', brief: 'Block size in bytes' },
       ...FORCE_FLAG,
@@ -51,10 +51,10 @@ Without -o it is BLOB.erofs.`,
   noRoot: true,
   completes: ['file'],
   async run(context, flags, ...blobs) {
-    if (flags.output !== undefined && blobs.length > 1)
-      throw usageError('convert', '-o goes with one BLOB only');
-    if (blobs.includes('-') && flags.output === undefined) throw usageError('convert', '"-" needs -o IMAGE');
-    for (const blob of blobs) await convertOne(context, flags, blob, flags.output ?? `${blob}.erofs`);
+    if (blobs.includes('-') && (flags.output === undefined || blobs.length > 1))
+      throw usageError('convert', '"-" goes alone and needs -o IMAGE');
+    const images = imageNames('convert', blobs, flags.output);
+    for (const [index, blob] of blobs.entries()) await convertOne(context, flags, blob, images[index]!);
     return undefined;
   },
 });

@@ -12,7 +12,7 @@ import { type FileTree, TreeBuilder } from '../../tree/index.ts';
 import { asText, defineCommand, manyOf } from '../command.ts';
 import type { CliContext } from '../context.ts';
 import { readInput } from '../input-stream.ts';
-import { FORCE_FLAG, type OutputFile, withOutputs } from '../output-file.ts';
+import { FORCE_FLAG, imageNames, type OutputFile, withOutputs } from '../output-file.ts';
 import { usageError } from '../parse.ts';
 
 type Flags = {
@@ -35,15 +35,17 @@ const HASH_CHUNK = 4 << 20;
 export default defineCommand<Flags, string[]>({
   name: 'index',
   brief: 'Write the metadata image of a tar',
-  usage: ['index [-o IMAGE] [--no-digest] TAR...', 'index --tar FILE [-o IMAGE] -'],
+  usage: ['index [--digest] [-o IMAGE] TAR...', 'index --tar FILE [-o IMAGE] -'],
   description: `Writes TAR.erofs beside each TAR: an EROFS image without file data, whose data device is the tar as it is.
 Mounted together they show the tar's content: veneer reads both, and so does
 "mount -t erofs -o device=TAR TAR.erofs DIR" with a loop device for each (512-byte blocks: Linux 6.4).
-"-" reads standard input and needs --tar FILE to keep the tar in. TAR must not be compressed.`,
+"-" reads standard input and needs --tar FILE to keep the tar in. TAR must not be compressed.
+File data is not read. With --digest it is: the device slot then names the tar by its digest, which lets
+"veneer merge" and every mount through the store tell tars apart.`,
   examples: [
     ['index layer.tar', 'makes layer.tar.erofs'],
     ['index -o layer.erofs layer.tar', 'under another name'],
-    ['index --no-digest 00.tar 01.tar', 'several, without reading their data'],
+    ['index -o images/ 00.tar 01.tar', 'several, into a folder'],
     ['index --tar layer.tar - < layer.tar.part', 'from a pipe, keeping a copy'],
   ],
   parameters: {
@@ -53,7 +55,7 @@ Mounted together they show the tar's content: veneer reads both, and so does
         parse: asText,
         optional: true,
         placeholder: 'IMAGE',
-        brief: 'Name of the image (one TAR only)',
+        brief: 'Name of the image, or a folder',
       },
       tar: {
         kind: 'parsed',
@@ -64,8 +66,9 @@ Mounted together they show the tar's content: veneer reads both, and so does
       },
       digest: {
         kind: 'boolean',
-        default: true,
-        brief: 'Do not hash the tar; its device slot then carries no digest',
+        default: false,
+        withNegated: false,
+        brief: 'Hash the tar and put its digest into the image',
       },
       ...FORCE_FLAG,
     },
@@ -75,16 +78,15 @@ Mounted together they show the tar's content: veneer reads both, and so does
   noRoot: true,
   completes: ['file'],
   async run(context, flags, ...tars) {
-    if (flags.output !== undefined && tars.length > 1) throw usageError('index', '-o goes with one TAR only');
     if (tars.includes('-') && (flags.tar === undefined || tars.length > 1)) {
       throw usageError('index', '"-" goes alone and needs --tar FILE to keep the tar in');
     }
     if (flags.tar !== undefined && tars[0] !== '-') throw usageError('index', '--tar goes with "-" only');
-    for (const tar of tars) {
-      const kept = flags.tar ?? tar;
-      const image = flags.output ?? `${kept}.erofs`;
-      if (tar === '-') await indexStream(context, flags, kept, image);
-      else await indexFile(context, flags, tar, image);
+    const kept = tars.map((tar) => (tar === '-' ? flags.tar! : tar));
+    const images = imageNames('index', kept, flags.output);
+    for (const [index, tar] of tars.entries()) {
+      if (tar === '-') await indexStream(context, flags, kept[index]!, images[index]!);
+      else await indexFile(context, flags, tar, images[index]!);
     }
     return undefined;
   },
@@ -132,7 +134,7 @@ async function indexStream(context: CliContext, flags: Flags, tar: string, image
     scanner.end();
     const tree = builder.finish();
     tree.sources[0]!.size = size;
-    if (flags.digest) tree.sources[0]!.digest = `sha256:${hash.digest('hex')}`;
+    tree.sources[0]!.digest = `sha256:${hash.digest('hex')}`;
     const written = writeTree(tree, file!, { size, read: (at, length) => kept!.read(at, length) });
     report(context, tar, image, written, {
       tree,
