@@ -44,6 +44,13 @@ test('implied directories take their attributes from below, whiteouts and opaque
   assert.equal(needsChain(tree), false);
 });
 
+test('what is below an opaque directory inherits nothing', () => {
+  const layer = buildLayer([dir('/'), file('d/e/x'), file('d/.wh..wh..opq')], 1);
+  lookupPath(layer, 'd/e')!.implied = true;
+  const tree = resolveLayer(mergeEntries([[dir('d', { mode: 0o700 }), dir('d/e', { mode: 0o700 })]]), layer);
+  assert.deepEqual([lookupPath(tree, 'd')!.mode, lookupPath(tree, 'd/e')!.mode], [0o040700, 0o040755]);
+});
+
 test('a lower link becomes a copy with its data in the lower source', () => {
   const original = file('a', { mode: 0o4755, uid: 6, xattrs: new Map([['user.a', '1']]) });
   const below = mergeEntries([[original]]);
@@ -75,7 +82,7 @@ test('every name of the group that still shows is repeated', () => {
   const base = [
     dir('p', { mode: 0o700 }),
     file('p/q/a'),
-    ...['b', 'gone/c', 'white', 'new', 'file/d', 'opaque/e', 'cut/f', 'kept/g'].map((path) =>
+    ...['b', 'gone/c', 'white', 'new', 'file/d', 'opaque/e', 'opaque/kept/i', 'cut/f', 'kept/g'].map((path) =>
       link(path, 'p/q/a'),
     ),
   ];
@@ -86,6 +93,7 @@ test('every name of the group that still shows is repeated', () => {
     file('new'),
     file('file'),
     file('opaque/.wh..wh..opq'),
+    file('opaque/kept/other'),
     file('cut'),
     dir('cut'),
     file('kept/other'),

@@ -95,7 +95,7 @@ function repeatName(below: TreeNode, layer: TreeNode, path: string, node: TreeNo
   let dir = layer;
   let known = 0;
   for (; known < parts.length; known++) {
-    if (dir.opaque || dir.whiteouts?.has(parts[known]!)) return;
+    if (dir.opaque) return;
     const child = dir.children!.get(parts[known]!);
     if (child === undefined) break;
     if ((child.mode & S_IFMT) !== S_IFDIR) return;
