@@ -29,10 +29,10 @@ import { type CheckedImage, checkImage } from './check-image.ts';
 import { anchorPath, deleteEntry, type Entry, makeEntry, retireEntry, writeRecord } from './entry.ts';
 import { readMountInfo } from './mountinfo.ts';
 import { attributeBits, oldFlagBits } from './options.ts';
-import { checkPrivilege, explainMountError } from './privilege.ts';
+import { checkPrivilege, explainMountError, wrapSystemError } from './privilege.ts';
 import { sweepStale } from './sweep.ts';
 import type { Backing, MountPlan, MountRecord, MountStep } from './types.ts';
-import { copyRootAttributes, prepareUpper, upperPath, workPath } from './upper.ts';
+import { checkFileSystem, copyRootAttributes, prepareUpper, upperPath, workPath } from './upper.ts';
 
 /** Names of mounts inside the anchor that are no layers. */
 const EMPTY_NAME = 'e';
@@ -74,7 +74,7 @@ function runSteps(plan: MountPlan, steps: readonly MountStep[], hooks: ApplyHook
     return work.finish();
   } catch (error) {
     work.undo();
-    throw error;
+    throw wrapSystemError(error, `mount at ${plan.request.target}`);
   } finally {
     work.close();
   }
@@ -89,7 +89,7 @@ class MountWork {
   #anchored = false;
   /** Detached lower mounts, bottom first. */
   readonly #lowers: number[] = [];
-  #upper: { directory: string; ephemeral: boolean; fresh: boolean } | null = null;
+  #upper: { directory: string; ephemeral: boolean } | null = null;
   /** The mount that will be visible. */
   #top: number | null = null;
   #type: 'erofs' | 'overlay' = 'erofs';
@@ -253,17 +253,21 @@ class MountWork {
   }
 
   #prepareUpper(given: string | null): void {
-    const ephemeral = given === null;
-    const directory = given ?? this.#entry!.path;
-    if (ephemeral) {
+    let fresh = true;
+    if (given === null) {
+      const directory = this.#entry!.path;
+      checkFileSystem(directory);
       // The entry's own lock is held already, and nobody else knows its name.
       mkdirSync(workPath(directory), { mode: 0o700 });
       mkdirSync(upperPath(directory), { mode: 0o700 });
+      this.#upper = { directory, ephemeral: true };
+    } else {
+      const prepared = prepareUpper(given, this.#plan.request.runDir);
+      this.#open.push(prepared.fd);
+      fresh = prepared.fresh;
+      this.#upper = { directory: prepared.directory, ephemeral: false };
     }
-    const prepared = ephemeral ? null : prepareUpper(directory, readMountInfo());
-    if (prepared !== null) this.#open.push(prepared.fd);
-    this.#upper = { directory, ephemeral, fresh: prepared?.fresh ?? true };
-    if (this.#upper.fresh) copyRootAttributes(this.#lowers.at(-1)!, upperPath(directory));
+    if (fresh) copyRootAttributes(this.#lowers.at(-1)!, upperPath(this.#upper.directory));
   }
 
   /** Options besides the layers. Image layers are not trusted to redirect look-ups or to hold metadata-only files. */

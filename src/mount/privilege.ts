@@ -53,3 +53,11 @@ export function explainMountError<T>(call: () => T, what?: string, blockSize?: n
     }
   }
 }
+
+/** An error of node:fs in our own class; others pass through. `what` completes "Cannot …". */
+export function wrapSystemError(error: unknown, what: string): unknown {
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (error instanceof VeneerError || !(error instanceof Error) || code === undefined) return error;
+  const full = code === 'ENOSPC' || code === 'EDQUOT';
+  return new VeneerError(full ? 'io/no-space' : 'io/failed', `Cannot ${what}: ${message}`, { cause: error });
+}

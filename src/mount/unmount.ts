@@ -7,7 +7,7 @@ import { detachMount } from '../sys/mount-api.ts';
 import { findMount, judgeRecord, OVERLAY_SOURCE, readBootId } from './alive.ts';
 import { deleteEntry, listEntries, lockEntry, readRecord, retireEntry } from './entry.ts';
 import { findTopMount, isBelow, type MountInfo, readMountInfo } from './mountinfo.ts';
-import { checkPrivilege, explainMountError } from './privilege.ts';
+import { checkPrivilege, explainMountError, wrapSystemError } from './privilege.ts';
 import { sweepStale } from './sweep.ts';
 import type { ListedMount, MountRecord, UnmountReport } from './types.ts';
 import { findMountsBelow, findUsers } from './users.ts';
@@ -47,6 +47,8 @@ export function unmount(target: string, runDir: string, options: { lazy?: boolea
       removedUpper: removed,
       lazy,
     };
+  } catch (error) {
+    throw wrapSystemError(error, `unmount ${real}`);
   } finally {
     if (entry !== null) closeSync(entry.fd);
   }

@@ -1,12 +1,22 @@
 /** The writable layer: where it may be, who uses it, and what a new one must look like. */
-import { chmodSync, chownSync, closeSync, fstatSync, mkdirSync, openSync, statfsSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  realpathSync,
+  statfsSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { VeneerError } from '../errors.ts';
 import { flock } from '../sys/flock.ts';
 import { setTimes } from '../sys/inode.ts';
 import { getXattr, listXattrs, setXattr } from '../sys/xattr.ts';
-import { findUpperUser } from './alive.ts';
-import type { MountInfo } from './mountinfo.ts';
+import { findUpperUser, judgeRecord } from './alive.ts';
+import { listEntries, readRecord } from './entry.ts';
+import { readMountInfo } from './mountinfo.ts';
 
 // <linux/magic.h>: file systems that overlayfs refuses as an upper layer, or accepts and then breaks on.
 const UNSUITABLE: Readonly<Record<number, string>> = {
@@ -26,16 +36,25 @@ const HINT = 'Give --rw=UPPER a directory on a local file system such as ext4, X
 export const upperPath = (directory: string): string => join(directory, 'upper');
 export const workPath = (directory: string): string => join(directory, 'work');
 
+export interface PreparedUpper {
+  /** Symlinks resolved. */
+  readonly directory: string;
+  /** Descriptor that holds the lock; to be closed once the overlay is mounted. */
+  readonly fd: number;
+  /** `upper` was made just now. */
+  readonly fresh: boolean;
+}
+
 /**
  * Makes `directory` and its `upper` and `work` where missing, and locks it against other mounts being made.
- * Close the returned descriptor once the overlay is mounted.
+ *
+ * @param runDir whose records may know a mount that uses it
  */
-export function prepareUpper(
-  directory: string,
-  mounts: readonly MountInfo[],
-): { fd: number; fresh: boolean } {
+export function prepareUpper(directory: string, runDir: string): PreparedUpper {
+  let real: string;
   try {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
+    real = realpathSync(directory);
   } catch (cause) {
     const reason = (cause as NodeJS.ErrnoException).code;
     throw new VeneerError('mount/bad-upper', `Cannot keep changes in ${directory}: ${reason}`, {
@@ -43,19 +62,31 @@ export function prepareUpper(
       cause,
     });
   }
-  checkFileSystem(directory);
-  const fd = openSync(directory, 'r');
+  checkFileSystem(real);
+  const fd = openSync(real, 'r');
   try {
-    if (!flock(fd, 'exclusive', { block: false })) throw upperInUse(directory, 'a mount that is being made');
-    const user = findUpperUser(upperPath(directory), mounts);
-    if (user !== undefined) throw upperInUse(directory, `the mount at ${user.target}`);
-    mkdirSync(workPath(directory), { recursive: true, mode: 0o700 });
-    const fresh = mkdirSync(upperPath(directory), { recursive: true, mode: 0o700 }) !== undefined;
-    return { fd, fresh };
+    if (!flock(fd, 'exclusive', { block: false })) throw upperInUse(real, 'a mount that is being made');
+    const user = findUser(real, runDir);
+    if (user !== null) throw upperInUse(real, `the mount at ${user}`);
+    mkdirSync(workPath(real), { recursive: true, mode: 0o700 });
+    const fresh = mkdirSync(upperPath(real), { recursive: true, mode: 0o700 }) !== undefined;
+    return { directory: real, fd, fresh };
   } catch (error) {
     closeSync(fd);
     throw error;
   }
+}
+
+/** Where an overlay that writes into `directory` is mounted: by the kernel's list, or by our records. */
+function findUser(directory: string, runDir: string): string | null {
+  const mounts = readMountInfo();
+  const known = findUpperUser(upperPath(directory), mounts);
+  if (known !== undefined) return known.target;
+  for (const id of listEntries(runDir)) {
+    const record = readRecord(runDir, id);
+    if (record?.upper === directory && judgeRecord(record, mounts) !== 'stale') return record.target;
+  }
+  return null;
 }
 
 function upperInUse(directory: string, by: string): VeneerError {
@@ -64,7 +95,8 @@ function upperInUse(directory: string, by: string): VeneerError {
   });
 }
 
-function checkFileSystem(directory: string): void {
+/** Throws `mount/bad-upper` when overlayfs cannot write to the file system of `directory`. */
+export function checkFileSystem(directory: string): void {
   const type = UNSUITABLE[statfsSync(directory).type >>> 0];
   if (type === undefined) return;
   throw new VeneerError('mount/bad-upper', `Cannot keep changes in ${directory}: it is on ${type}`, {

@@ -14,6 +14,7 @@ const LO_FLAGS_AUTOCLEAR = 4;
 const LOOP_CONFIG = { size: 304, fd: 0, blockSize: 4, info: 8 } as const;
 /** struct loop_info64 */
 const LOOP_INFO = { flags: 52, fileName: 56, fileNameSize: 64 } as const;
+const CONTROL = '/dev/loop-control';
 /** Between "is free" and "take it" another process may come first. */
 const ATTEMPTS = 64;
 
@@ -62,10 +63,21 @@ export function readLoopBacking(device: string): string | null {
 }
 
 function findFreeLoop(): number {
-  const control = openSync('/dev/loop-control', constants.O_RDWR);
+  const control = openControl();
   try {
     return check(libc('ioctlValue')(control, LOOP_CTL_GET_FREE, 0), 'find a free loop device');
   } finally {
     closeSync(control);
+  }
+}
+
+function openControl(): number {
+  try {
+    return openSync(CONTROL, constants.O_RDWR);
+  } catch (cause) {
+    throw new VeneerError('sys/ENODEV', `Cannot use loop devices: ${(cause as Error).message}`, {
+      hint: 'Load the loop module (modprobe loop); inside a container, pass its devices on.',
+      cause,
+    });
   }
 }

@@ -24,6 +24,7 @@ import {
   sweepStale,
   unmount,
 } from '../../src/mount/index.ts';
+import { attachLoop } from '../../src/sys/loop.ts';
 import { attachMount, createFs, detachMount, mountFs, mountOld, openFs } from '../../src/sys/mount-api.ts';
 import { getXattr } from '../../src/sys/xattr.ts';
 import { kernels, MountLab, skipReason } from './mount-lab.ts';
@@ -122,6 +123,32 @@ describe('mounting', { skip: skipReason }, () => {
     await lab.assertClean();
   });
 
+  test('block devices are mounted as they are, and never mixed with files', async (t) => {
+    const lab = new MountLab(t);
+    const image = lab.makeMerged(2);
+    const [primary, ...devices] = [image.primary, ...image.devices.map(({ path }) => path)].map((path) =>
+      attachLoop(path, 512),
+    );
+    const blocks = image.devices.map((device, index) => ({ ...device, path: devices[index]!.path }));
+    for (const backing of ['file', 'loop'] as const) {
+      const onBlocks = lab.request([{ primary: primary!.path, devices: blocks }], {
+        mode: 'merged',
+        backing,
+      });
+      applyMount(planMount(onBlocks, probeCapabilities()));
+      assert.equal(lab.loops().length, 3);
+      assert.equal(lab.read('own-0'), 'layer 0\n');
+      unmount(lab.target, lab.runDir);
+      const mixed = lab.request([{ ...image, devices: blocks }], { mode: 'merged', backing });
+      assert.throws(() => applyMount(planMount(mixed, probeCapabilities())), {
+        code: 'mount/mismatch',
+        hint: /all be files or all be block devices/,
+      });
+    }
+    for (const { fd } of [primary!, ...devices]) closeSync(fd);
+    await lab.assertClean();
+  });
+
   test('a missing target or a file as target are refused', async (t) => {
     const lab = new MountLab(t);
     const images = [lab.makeLayer(0)];
@@ -190,13 +217,18 @@ describe('a writable layer', { skip: skipReason }, () => {
     const upper = join(lab.directory, 'changes');
     const other = join(lab.directory, 'other');
     mkdirSync(other);
+    const alias = join(lab.directory, 'alias,');
+    mkdirSync(upper);
+    symlinkSync(upper, alias);
     const request = lab.request([lab.makeLayer(0)], { rw: { upper } });
     applyMount(planMount(request, probeCapabilities()));
-    const plan = planMount({ ...request, target: other }, probeCapabilities());
-    assert.throws(() => applyMount(plan), {
-      code: 'mount/upper-in-use',
-      message: new RegExp(`mount at ${lab.target}`),
-    });
+    for (const again of [upper, alias]) {
+      const plan = planMount({ ...request, target: other, rw: { upper: again } }, probeCapabilities());
+      assert.throws(() => applyMount(plan), {
+        code: 'mount/upper-in-use',
+        message: new RegExp(`mount at ${lab.target}`),
+      });
+    }
     assert.deepEqual(lab.mounts(), ['target overlay']);
     unmount(lab.target, lab.runDir);
     await lab.assertClean();
