@@ -18,9 +18,15 @@ export interface ImpliedAttributes {
   readonly mtime: number;
 }
 
+/**
+ * How file content is compared: all bytes hashed, only blocks that are not zero (for files of
+ * terabytes; offsets count), or not at all.
+ */
+export type ContentMode = 'all' | 'sparse' | 'none';
+
 /** What the oracle process understands; byte strings in, byte strings out. */
 export type OracleCommand =
-  | { readonly do: 'snapshot'; readonly dir: string; readonly content: boolean }
+  | { readonly do: 'snapshot'; readonly dir: string; readonly content: ContentMode }
   | {
       readonly do: 'mount';
       readonly type: string;

@@ -12,7 +12,7 @@ import {
   S_IFSOCK,
   type TreeNode,
 } from '../../src/tree/node.ts';
-import type { Oracle } from './oracle.ts';
+import type { ContentMode, Oracle } from './oracle.ts';
 
 export type SnapshotType = 'file' | 'dir' | 'symlink' | 'char' | 'block' | 'fifo' | 'socket';
 
@@ -62,12 +62,12 @@ function nameHardLinks(snapshot: Map<string, Writable<SnapshotEntry>>, inodes: I
 export async function snapshotDirectory(
   oracle: Oracle,
   directory: string,
-  options: { readonly content?: boolean } = {},
+  content: ContentMode = 'all',
 ): Promise<Snapshot> {
   const snapshot = new Map<string, Writable<SnapshotEntry>>();
   const inodes = new Map<string, string[]>();
   const dir = Buffer.from(directory).toString('latin1');
-  await oracle.ask({ do: 'snapshot', dir, content: options.content ?? true }, (row) => {
+  await oracle.ask({ do: 'snapshot', dir, content }, (row) => {
     const [path, type, mode, uid, gid, size, mtime, mtimeNsec, devMajor, devMinor] = row as [
       string,
       SnapshotType,
@@ -118,43 +118,86 @@ const TYPE_NAMES: ReadonlyMap<number, SnapshotType> = new Map([
 /** Reads `length` bytes at `at` of a data source. */
 export type ReadData = (source: number, at: number, length: number) => Uint8Array | Promise<Uint8Array>;
 
-const ZEROS = new Uint8Array(1 << 20);
+const PIECE = 1 << 20;
+const ZEROS = new Uint8Array(PIECE);
+const BLOCK = 512;
 
-async function hashContent(node: TreeNode, readData: ReadData): Promise<string> {
+/** Calls `onRun` for every run of data of a file, in file order, in pieces. */
+async function readRuns(
+  node: TreeNode,
+  readData: ReadData,
+  onPiece: (offset: number, piece: Uint8Array) => void,
+): Promise<void> {
+  const whole = { offset: 0, length: node.size, source: node.source, at: node.at };
+  for (const { offset, length, source, at } of node.extents ?? (node.source >= 0 ? [whole] : [])) {
+    for (let done = 0; done < length; ) {
+      const piece = await readData(source, at + done, Math.min(PIECE, length - done));
+      if (piece.length === 0) throw new Error(`data source ${source} ends at ${at + done}`);
+      onPiece(offset + done, piece);
+      done += piece.length;
+    }
+  }
+}
+
+async function hashAll(node: TreeNode, readData: ReadData): Promise<string> {
   const hash = createHash('sha256');
   let at = 0;
   const zeros = (upTo: number): void => {
-    for (; at < upTo; at += Math.min(ZEROS.length, upTo - at)) {
-      hash.update(ZEROS.subarray(0, Math.min(ZEROS.length, upTo - at)));
+    while (at < upTo) {
+      const length = Math.min(ZEROS.length, upTo - at);
+      hash.update(ZEROS.subarray(0, length));
+      at += length;
     }
   };
-  const run = async (source: number, from: number, length: number): Promise<void> => {
-    for (let done = 0; done < length; ) {
-      const part = await readData(source, from + done, Math.min(ZEROS.length, length - done));
-      if (part.length === 0) throw new Error(`data source ${source} ends at ${from + done}`);
-      hash.update(part);
-      done += part.length;
-    }
-    at += length;
-  };
-  if (node.extents !== null) {
-    for (const extent of node.extents) {
-      zeros(extent.offset);
-      await run(extent.source, extent.at, extent.length);
-    }
-  } else if (node.source >= 0) {
-    await run(node.source, node.at, node.size);
-  }
+  await readRuns(node, readData, (offset, piece) => {
+    zeros(offset);
+    hash.update(piece);
+    at = offset + piece.length;
+  });
   zeros(node.size);
+  return hash.digest('hex');
+}
+
+/** As hash_sparse of the oracle process does it. */
+async function hashSparse(node: TreeNode, readData: ReadData): Promise<string> {
+  const hash = createHash('sha256');
+  const block = Buffer.alloc(BLOCK);
+  let begin = 0;
+  let dirty = false;
+  const flush = (): void => {
+    if (dirty && block.some((byte) => byte !== 0)) {
+      hash.update(`${begin} `).update(block.subarray(0, Math.min(BLOCK, node.size - begin)));
+    }
+    block.fill(0);
+    dirty = false;
+  };
+  await readRuns(node, readData, (offset, piece) => {
+    for (let i = 0; i < piece.length; i++) {
+      const inBlock = (offset + i) % BLOCK;
+      const at = offset + i - inBlock;
+      if (at !== begin) {
+        flush();
+        begin = at;
+      }
+      block[inBlock] = piece[i]!;
+      dirty = true;
+    }
+  });
+  flush();
   return hash.digest('hex');
 }
 
 /**
  * The same picture from a tree of ours. Facts that only a layer has are shown as overlayfs
  * has them on disk: a whiteout is a character device 0:0, an opaque directory has
- * `trusted.overlay.opaque`. Without `readData` no content is hashed.
+ * `trusted.overlay.opaque`.
  */
-export async function snapshotTree(tree: FileTree, readData?: ReadData): Promise<Snapshot> {
+export async function snapshotTree(
+  tree: FileTree,
+  readData: ReadData,
+  content: ContentMode = 'all',
+): Promise<Snapshot> {
+  const hash = { all: hashAll, sparse: hashSparse, none: () => '' }[content];
   const snapshot = new Map<string, Writable<SnapshotEntry>>();
   const inodes = new Map<TreeNode, string[]>();
   const pending: [string, TreeNode][] = [['', tree.root]];
@@ -181,10 +224,10 @@ export async function snapshotTree(tree: FileTree, readData?: ReadData): Promise
       nlink: 0,
       xattrs: showXattrs(xattrs),
       sha256:
-        type !== 'file' || readData === undefined
+        type !== 'file'
           ? ''
           : names === undefined
-            ? await hashContent(node, readData)
+            ? await hash(node, readData)
             : snapshot.get(names[0]!)!.sha256,
     });
     if (names === undefined) inodes.set(node, [path]);

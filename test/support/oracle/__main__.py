@@ -4,7 +4,7 @@ Reads one JSON command a line, answers with JSON lines. Byte strings travel as
 latin1 (one char = one byte). Uses nothing of veneer: what it says about a tree
 on disk is independent of the code under test.
 
-  {"do": "snapshot", "dir": …, "content": true}   one array an entry, then {"ok": n}
+  {"do": "snapshot", "dir": …, "content": …}   one array an entry, then {"ok": n}
   {"do": "mount", "type": …, "source": …, "target": …, "options": [[key, value|null], …]}
   {"do": "umount", "target": …}
   {"do": "unpack", "layers": [tar, …], "into": dir, "implied": {…}}
