@@ -56,7 +56,7 @@ export class TarScanner {
   readonly #extensions: Extensions;
   readonly #decoder: MemberDecoder;
   #state = HEADER;
-  /** Offset of the next byte to be looked at; what `#carry` holds is not yet counted. */
+  /** Offset of the next byte to be looked at; what `#carry` and `#body` hold is not yet counted. */
   #offset = 0;
   #entries = 0;
   /** Bytes to go in SKIPPED, PAYLOAD and EXTENSION; what to skip after the latter two. */
@@ -89,7 +89,7 @@ export class TarScanner {
 
   /** Bytes taken so far. */
   get offset(): number {
-    return this.#offset + this.#carried;
+    return this.#offset + this.#carried + (this.#state === EXTENSION ? this.#bodyFilled : 0);
   }
 
   get findings(): Finding[] {
