@@ -89,5 +89,6 @@ export async function waitToRetry(context: RetryContext, error: unknown, tried: 
     // A wait ends early only because of the signal, which is looked at next.
     await policy.wait(milliseconds, signal).catch(() => {});
   }
-  if (signal.aborted) throw new VeneerError('io/cancelled', 'Cannot go on: the source was closed', { cause: error });
+  if (signal.aborted)
+    throw new VeneerError('io/cancelled', 'Cannot go on: the source was closed', { cause: error });
 }

@@ -193,7 +193,12 @@ function hasRange(reply: Reply, at: number, size: number): boolean {
   const match = /^bytes ([0-9]{1,16})-([0-9]{1,16})\/([0-9]{1,16}|\*)$/.exec(header);
   if (match === null) return false;
   const [, first, last, total] = match;
-  return Number(first) === at && Number(last) >= at && Number(last) < size && (total === '*' || Number(total) === size);
+  return (
+    Number(first) === at &&
+    Number(last) >= at &&
+    Number(last) < size &&
+    (total === '*' || Number(total) === size)
+  );
 }
 
 async function blobFailure(

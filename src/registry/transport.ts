@@ -28,6 +28,8 @@ export interface TransportOptions extends TlsFiles {
   /** Milliseconds until the response headers must be there. */
   readonly requestTimeout: number;
   readonly signal: AbortSignal;
+  /** Resolves names of away hosts; the system's resolver by default. */
+  readonly lookup?: typeof dnsLookup;
 }
 
 export interface Exchange {
@@ -212,17 +214,21 @@ export class Transport {
 
   /** Resolves names of away hosts, and drops the addresses we must not be led to: a name checked before could change. */
   readonly #guardedLookup: LookupFunction = (hostname, options, callback) => {
-    dnsLookup(hostname, { ...options, all: true }, (error, addresses: LookupAddress[]) => {
-      if (error !== null) return callback(error, '', 0);
-      const allowed = addresses.filter(({ address }) => mayLeadTo(this.#homeReach, reachOf(address)));
-      const first = allowed[0];
-      if (first === undefined) {
-        const reason = `Cannot follow the registry to ${hostname}: its address is not on the internet`;
-        return callback(new VeneerError('registry/refused', reason), '', 0);
-      }
-      if (options.all === true) callback(null, allowed);
-      else callback(null, first.address, first.family);
-    });
+    (this.#options.lookup ?? dnsLookup)(
+      hostname,
+      { ...options, all: true },
+      (error, addresses: LookupAddress[]) => {
+        if (error !== null) return callback(error, '', 0);
+        const allowed = addresses.filter(({ address }) => mayLeadTo(this.#homeReach, reachOf(address)));
+        const first = allowed[0];
+        if (first === undefined) {
+          const reason = `Cannot follow the registry to ${hostname}: its address is not on the internet`;
+          return callback(new VeneerError('registry/refused', reason), '', 0);
+        }
+        if (options.all === true) callback(null, allowed);
+        else callback(null, first.address, first.family);
+      },
+    );
   };
 }
 
