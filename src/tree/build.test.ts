@@ -96,6 +96,20 @@ describe('names', () => {
     assert.throws(() => builder.add(file(deep(4))), /more than 3 directories/);
   });
 
+  test('the number of findings is bounded, and their length', () => {
+    const builder = new TreeBuilder();
+    for (let i = 0; i < 10_007; i++) builder.add(file(`${i}/../f${i}`));
+    builder.add(file(`${'d/'.repeat(1900)}${'n'.repeat(255)}/${'n'.repeat(255)}/../x`));
+    const { findings } = builder.finish();
+    assert.equal(findings.length, 10_001);
+    assert.deepEqual(findings.at(-1), {
+      code: 'tree/more-findings',
+      message: '8 more findings are not listed',
+    });
+    const deep = buildLayer([file(`../${'d/'.repeat(2040)}${'n'.repeat(255)}/${'n'.repeat(255)}`)]);
+    assert.equal(deep.findings[0]!.path!.length, 4096);
+  });
+
   test('the number of inodes is bounded', () => {
     const builder = new TreeBuilder(undefined, { depth: 10, nodes: 4 });
     builder.add(file('a/b/c'));

@@ -5,9 +5,10 @@
  * of a name wins, links follow what is there at that moment. Only whiteouts are
  * outside that order. The choices are argued in docs/decisions/0001 to 0005.
  */
-import { type Finding, VeneerError } from '../errors.ts';
+import { VeneerError } from '../errors.ts';
 import type { TarEntry } from '../tar/entry.ts';
 import { Descent } from './descent.ts';
+import { FindingList } from './findings.ts';
 import {
   type DataSource,
   type FileTree,
@@ -44,7 +45,7 @@ export class TreeBuilder {
   private readonly root = new TreeNode(DEFAULT_DIR_MODE);
   private readonly source: DataSource;
   private readonly limits: TreeLimits;
-  private readonly findings: Finding[] = [];
+  private readonly findings = new FindingList();
   /** Leads to parents; stays at the last one, so that the next need not start at the root. */
   private readonly descent: Descent;
   private readonly linkDescent: Descent;
@@ -100,14 +101,10 @@ export class TreeBuilder {
     settleWhiteouts(this.withWhiteouts, this.opaque);
     for (const { path, entry, offset } of this.lowerLinks) {
       if (!hasName(this.root, path)) continue;
-      this.findings.push({
-        code: 'tree/link-forward',
-        message: `the target of this hard link, ${showPath(path)}, comes later in the layer: the link means what a lower layer has there`,
-        path: entry,
-        offset,
-      });
+      const message = `the target of this hard link, ${showPath(path)}, comes later in the layer: the link means what a lower layer has there`;
+      this.findings.add('tree/link-forward', message, entry, offset);
     }
-    return { root: this.root, sources: [this.source], findings: this.findings };
+    return { root: this.root, sources: [this.source], findings: this.findings.list() };
   }
 
   /** Names that end in `.` or `..`, or that are the root itself. */
@@ -416,7 +413,7 @@ export class TreeBuilder {
   }
 
   private find(code: string, message: string, entry: TarEntry): void {
-    this.findings.push({ code, message, path: cleanPath(entry.path).join('/'), offset: entry.headerOffset });
+    this.findings.add(code, message, cleanPath(entry.path).join('/'), entry.headerOffset);
   }
 }
 

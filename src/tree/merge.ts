@@ -5,6 +5,7 @@
 import { type Finding, VeneerError } from '../errors.ts';
 import { DEFAULT_DIR_MODE } from './build.ts';
 import { Descent } from './descent.ts';
+import { FindingList } from './findings.ts';
 import { lookupParts } from './lookup.ts';
 import { type DataSource, type FileTree, S_IFDIR, S_IFMT, TreeNode } from './node.ts';
 import { joinPath, showPath, splitPath } from './path.ts';
@@ -18,10 +19,11 @@ export function mergeLayers(layers: readonly FileTree[]): FileTree {
   const root = new TreeNode(DEFAULT_DIR_MODE);
   const sources: DataSource[] = [];
   const findings: Finding[] = [];
+  const own = new FindingList();
   for (const layer of layers) {
     for (const finding of layer.findings) findings.push(finding);
     const flagged = prepare(layer, mapSources(sources, layer.sources), root);
-    overlay(root, layer.root, findings);
+    overlay(root, layer.root, own);
     // Some of these are in the result now; there they must say nothing any more.
     for (const dir of flagged) {
       dir.implied = false;
@@ -29,6 +31,7 @@ export function mergeLayers(layers: readonly FileTree[]): FileTree {
       dir.whiteouts = null;
     }
   }
+  for (const finding of own.list()) findings.push(finding);
   return { root, sources, findings };
 }
 
@@ -110,7 +113,7 @@ export function findLinkTarget(descent: Descent, target: string, path: string): 
 }
 
 /** Lays `layer` on `below`, which becomes the merged tree. */
-function overlay(below: TreeNode, layer: TreeNode, findings: Finding[]): void {
+function overlay(below: TreeNode, layer: TreeNode, findings: FindingList): void {
   const belows = [below];
   const uppers = [layer];
   const paths = [''];
@@ -137,11 +140,11 @@ function overlay(below: TreeNode, layer: TreeNode, findings: Finding[]): void {
             continue;
           }
           if (child.implied) {
-            findings.push({
-              code: 'tree/parent-replaced',
-              message: 'a lower layer has no directory here, but a higher one has entries below it',
-              path: joinPath(path, name),
-            });
+            findings.add(
+              'tree/parent-replaced',
+              'a lower layer has no directory here, but a higher one has entries below it',
+              joinPath(path, name),
+            );
           }
         }
       }

@@ -26,6 +26,7 @@ export function keepXattrs(
     else onDropped(name, reason);
   }
   if (kept.length === 0) return null;
+  if (kept.length === xattrs.size && kept.every((name, i) => i === 0 || kept[i - 1]! < name)) return xattrs;
   kept.sort();
   const sorted = new Map<string, string>();
   for (const name of kept) sorted.set(name, xattrs.get(name)!);
