@@ -102,13 +102,17 @@ async function loadCommand(name: string) {
   });
 }
 
-/** Node decodes arguments as UTF-8 and loses what is not; the kernel still has the bytes. */
+/** Node decodes arguments as UTF-8 and loses what is not; the kernel still has the bytes. `argument` may be a word's end. */
 function argumentBytes(argument: string): string {
   if (!argument.includes('\ufffd')) return Buffer.from(argument).toString('latin1');
   try {
-    const words = readFileSync('/proc/self/cmdline').toString('latin1').split('\0');
-    const match = words.find((word) => Buffer.from(word, 'latin1').toString('utf8') === argument);
-    if (match !== undefined) return match;
+    for (const word of readFileSync('/proc/self/cmdline').toString('latin1').split('\0')) {
+      const bytes = Buffer.from(word, 'latin1');
+      const text = bytes.toString('utf8');
+      if (!text.endsWith(argument)) continue;
+      const tail = bytes.subarray(Buffer.byteLength(text.slice(0, text.length - argument.length)));
+      if (tail.toString('utf8') === argument) return tail.toString('latin1');
+    }
   } catch {
     // Without /proc the decoded form is all there is.
   }

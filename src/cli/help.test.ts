@@ -1,0 +1,43 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { COMMANDS } from './commands.ts';
+import { commandHelp, rootHelp } from './help.ts';
+import { parseWords } from './parse.ts';
+
+describe('help', () => {
+  it('lists every command', () => {
+    const help = rootHelp();
+    for (const [name, { brief }] of Object.entries(COMMANDS)) {
+      assert.match(help, new RegExp(`^  ${name} +${brief.replace(/[.?()]/g, '\\$&')}$`, 'm'));
+    }
+  });
+
+  for (const [name, entry] of Object.entries(COMMANDS)) {
+    it(`${name}: usage, flags, and examples that parse`, async () => {
+      const command = (await entry.load()).default;
+      assert.equal(command.name, name);
+      const help = commandHelp(command);
+      for (const usage of command.usage) assert.ok(usage.startsWith(name), usage);
+      for (const flag of ['--json', '--quiet', '--help'])
+        assert.ok(help.includes(flag), `${flag} is not told`);
+      assert.ok(command.examples.length > 0, 'no example');
+      assert.ok(help.endsWith('\n') && !help.endsWith('\n\n'));
+      for (const line of help.split('\n')) assert.equal(line, line.trimEnd());
+      for (const [line] of command.examples) {
+        const words = line
+          .split(/ (?:[|<>]|&&)/)[0]!
+          .trim()
+          .split(/ +/);
+        const other = COMMANDS[words.shift()!];
+        assert.ok(other !== undefined, line);
+        await parseWords((await other.load()).default, words);
+      }
+    });
+
+    it(`${name}: the table of commands says the same brief`, async () => {
+      // The command's own may say more: mount also lists.
+      const command = (await entry.load()).default;
+      assert.ok(command.brief.startsWith(entry.brief), `${command.brief} / ${entry.brief}`);
+    });
+  }
+});
