@@ -260,6 +260,7 @@ function collectInodes(root: TreeNode): { inodes: PlannedInode[]; whiteout: Plan
     directory.kids = kids;
     reverse(pending, firstPending);
   }
+  for (const inode of inodes) inode.node.planned = null;
   return { inodes, whiteout };
 }
 
