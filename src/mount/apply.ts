@@ -152,18 +152,25 @@ class MountWork {
     return this.#record!;
   }
 
-  /** Gives back everything; errors on the way must not hide the one that brought us here. */
+  /** Gives back everything. What cannot be undone now is left for the next sweep: it must not hide the first error. */
   undo(): void {
-    if (this.#record !== null) {
-      const { mountId } = this.#record;
-      const mine = readMountInfo().find(
-        (mount) => mount.mountId === mountId && mount.target === this.#target,
-      );
-      if (mine !== undefined) detachMount(this.#target, { lazy: true });
-    }
-    if (this.#anchored) this.#dropAnchor();
+    const attempt = (work: () => void): void => {
+      try {
+        work();
+      } catch {}
+    };
+    attempt(() => this.#detachTarget());
+    if (this.#anchored) attempt(() => this.#dropAnchor());
     this.#closeMounts();
-    if (this.#entry !== null) deleteEntry(retireEntry(this.#entry));
+    const entry = this.#entry;
+    if (entry !== null) attempt(() => deleteEntry(retireEntry(entry)));
+  }
+
+  #detachTarget(): void {
+    if (this.#record === null) return;
+    const { mountId } = this.#record;
+    const mine = readMountInfo().find((mount) => mount.mountId === mountId && mount.target === this.#target);
+    if (mine !== undefined) detachMount(this.#target, { lazy: true });
   }
 
   close(): void {

@@ -23,6 +23,8 @@ import {
 import { basename, join } from 'node:path';
 import { VeneerError } from '../errors.ts';
 import { flock } from '../sys/flock.ts';
+import { detachMount } from '../sys/mount-api.ts';
+import { isBelow, readMountInfo } from './mountinfo.ts';
 import type { MountRecord } from './types.ts';
 
 const RECORD = 'record.json';
@@ -117,9 +119,34 @@ export function retireEntry(entry: Pick<Entry, 'id' | 'path'>): string {
   return dead;
 }
 
-/** Deletes a retired entry with all that an ephemeral upper directory holds. */
+/** Deletes a retired entry with all that an ephemeral upper directory holds, and nothing that is mounted inside it. */
 export function deleteEntry(dead: string): void {
+  // A writable mount in there may lead to changes that the user wants to keep.
+  detachBelow(dead);
+  const [left] = listMountsBelow(dead);
+  if (left !== undefined) {
+    throw new VeneerError('mount/busy', `Cannot delete ${dead}: ${left} is still mounted inside it`);
+  }
   rmSync(dead, { recursive: true, force: true });
+}
+
+/** Detaches what a killed process left attached below `path`, topmost first; returns the mount points. */
+export function detachBelow(path: string): string[] {
+  const left = listMountsBelow(path);
+  for (const target of left.toReversed()) {
+    try {
+      detachMount(target, { lazy: true });
+    } catch (error) {
+      // A lazy detach takes all mounts below with it.
+      if (!(error instanceof VeneerError) || (error.code !== 'sys/EINVAL' && error.code !== 'sys/ENOENT'))
+        throw error;
+    }
+  }
+  return left;
+}
+
+function listMountsBelow(path: string): string[] {
+  return readMountInfo().flatMap(({ target }) => (isBelow(target, path) ? [target] : []));
 }
 
 export function listRetired(runDir: string): string[] {

@@ -1,10 +1,9 @@
 /** Cleaning up after processes that were killed, mounts that others removed, and reboots. */
 import { closeSync } from 'node:fs';
-import { VeneerError } from '../errors.ts';
-import { detachMount } from '../sys/mount-api.ts';
 import { isUpperInUse, judgeRecord } from './alive.ts';
 import {
   deleteEntry,
+  detachBelow,
   listEntries,
   listRetired,
   lockEntry,
@@ -12,7 +11,7 @@ import {
   retireEntry,
   withRunDir,
 } from './entry.ts';
-import { isBelow, readMountInfo } from './mountinfo.ts';
+import { readMountInfo } from './mountinfo.ts';
 import type { SweepReport } from './types.ts';
 import { upperPath } from './upper.ts';
 
@@ -48,19 +47,4 @@ function sweepEntry(runDir: string, id: string, report: Record<keyof SweepReport
   } finally {
     closeSync(entry.fd);
   }
-}
-
-/** Detaches what a killed process left attached, topmost first; returns the mount points. */
-function detachBelow(path: string): string[] {
-  const left = readMountInfo().filter((mount) => isBelow(mount.target, path));
-  for (const { target } of left.toReversed()) {
-    try {
-      detachMount(target, { lazy: true });
-    } catch (error) {
-      // A lazy detach takes all mounts below with it.
-      if (!(error instanceof VeneerError) || (error.code !== 'sys/EINVAL' && error.code !== 'sys/ENOENT'))
-        throw error;
-    }
-  }
-  return left.map(({ target }) => target);
 }

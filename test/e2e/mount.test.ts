@@ -30,6 +30,8 @@ import { getXattr } from '../../src/sys/xattr.ts';
 import { kernels, MountLab, skipReason } from './mount-lab.ts';
 
 const MANY = 120;
+// <sys/mount.h>
+const MS_BIND = 0x1000;
 
 describe('mounting', { skip: skipReason }, () => {
   for (const { name, capabilities } of kernels) {
@@ -346,6 +348,25 @@ describe('a step that fails', { skip: skipReason }, () => {
   });
 });
 
+describe('changes that are kept', { skip: skipReason }, () => {
+  test('survive the sweep of an entry with a writable mount inside it', async (t) => {
+    const lab = new MountLab(t);
+    const upper = join(lab.directory, 'changes');
+    const { capabilities } = kernels[1]!;
+    applyMount(planMount(lab.request([lab.makeLayer(0)], { rw: { upper } }), capabilities));
+    writeFileSync(join(lab.target, 'kept'), 'kept');
+    for (const entry of ['dead-mount-abcdef', 'mount-abcdef']) {
+      const place = join(lab.runDir, entry, 'anchor');
+      mkdirSync(place, { recursive: true });
+      mountOld(lab.target, place, '', MS_BIND, '');
+    }
+    sweepStale(lab.runDir);
+    assert.equal(readFileSync(join(upper, 'upper', 'kept'), 'utf8'), 'kept');
+    unmount(lab.target, lab.runDir);
+    await lab.assertClean();
+  });
+});
+
 describe('unmounting', { skip: skipReason }, () => {
   test('a busy mount names who uses it, and --lazy takes it away', async (t) => {
     const lab = new MountLab(t);
@@ -407,6 +428,7 @@ describe('unmounting', { skip: skipReason }, () => {
         rmSync(join(lab.runDir, record.id, 'record.json'));
         // Nobody may take the living upper directory for garbage.
         sweepStale(lab.runDir);
+        assert.equal(existsSync(join(lab.runDir, record.id)), 'rw' in more);
         assert.equal(lab.read('own-0'), 'layer 0\n');
         assert.equal(unmount(lab.target, lab.runDir).id, null);
         await lab.assertClean();
