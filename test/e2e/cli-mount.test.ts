@@ -1,0 +1,127 @@
+/** `veneer mount` and `umount` with the real kernel. */
+import assert from 'node:assert/strict';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs';
+import { after, before, describe, it } from 'node:test';
+import { archive, dir, file, hardLink, whiteout } from '../support/tar-builder.ts';
+import { skipReason } from './mount-lab.ts';
+import { CliLab, parseLines, type Ran } from './run-veneer.ts';
+
+const lower = archive(dir('etc'), file('etc/a', 'below'), file('etc/b', 'b'), file('keep', 'kept'));
+const upper = archive(file('etc/a', 'above'), whiteout('etc/b'), hardLink('kept-too', 'keep'));
+
+describe('veneer mount', { skip: skipReason }, () => {
+  const lab = new CliLab({ after });
+  const mnt = lab.path('mnt');
+  const veneer = (...words: string[]): Promise<Ran> => lab.veneer(words);
+  const ok = async (...words: string[]): Promise<string> => {
+    const ran = await veneer(...words);
+    assert.equal(ran.code, 0, `${words.join(' ')}: ${ran.stderr}`);
+    return ran.text;
+  };
+  const mounted = (): string[] =>
+    readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .filter((line) => line.includes(lab.directory));
+
+  before(async () => {
+    mkdirSync(mnt);
+    await lab.pull('m:1', [lower, upper]);
+  });
+  after(async () => {
+    while (mounted().length > 0 && (await veneer('umount', '--lazy', mnt)).code === 0);
+  });
+
+  for (const flags of [[], ['--layers'], ['--rw'], ['--rw', '--layers'], ['--backing', 'loop']]) {
+    it(`shows the image: ${flags.join(' ') || 'as it is'}`, async () => {
+      const text = await ok('mount', ...flags, 'm:1', mnt);
+      assert.match(
+        text,
+        new RegExp(`^mounted m:1 on ${mnt} \\((read-only|writable, changes are thrown away)\\)\n$`),
+      );
+      assert.equal(readFileSync(`${mnt}/etc/a`, 'utf8'), 'above');
+      assert.equal(readFileSync(`${mnt}/kept-too`, 'utf8'), 'kept');
+      assert.deepEqual(readdirSync(`${mnt}/etc`), ['a']);
+      if (flags.includes('--rw')) writeFileSync(`${mnt}/etc/a`, 'changed');
+      else assert.throws(() => writeFileSync(`${mnt}/etc/a`, 'changed'), { code: 'EROFS' });
+      const [row] = parseLines(await ok('mount', '--json'));
+      assert.deepEqual([row!.label, row!.target, row!.state], ['m:1', mnt, 'mounted']);
+      assert.match(await ok('umount', mnt), new RegExp(`^unmounted ${mnt}`));
+      assert.deepEqual(mounted(), []);
+      assert.equal((await veneer('mount', '--json')).text, '');
+    });
+  }
+
+  it('--rw=UPPER keeps changes', async () => {
+    const kept = lab.path('changes');
+    mkdirSync(kept);
+    await ok('mount', `--rw=${kept}`, 'm:1', mnt);
+    writeFileSync(`${mnt}/new`, 'n');
+    assert.match(await ok('umount', mnt), /its changes are in /);
+    await ok('mount', `--rw=${kept}`, 'm:1', mnt);
+    assert.equal(readFileSync(`${mnt}/new`, 'utf8'), 'n');
+    await ok('umount', mnt);
+  });
+
+  it('-o passes options', async () => {
+    await ok('mount', '-o', 'nosuid,nodev', 'm:1', mnt);
+    assert.match(mounted()[0]!, /nosuid,nodev/);
+    await ok('umount', mnt);
+    const bad = await veneer('mount', '-o', 'nonsense', 'm:1', mnt);
+    assert.equal(bad.code, 1);
+    assert.match(bad.stderr, /nonsense/);
+  });
+
+  it('a busy mount says who uses it; --lazy takes it away', async () => {
+    await ok('mount', 'm:1', mnt);
+    const fd = openSync(`${mnt}/keep`, 'r');
+    try {
+      const busy = await veneer('umount', mnt);
+      assert.equal(busy.code, 1);
+      assert.match(busy.stderr, new RegExp(`${process.pid}`));
+      await ok('umount', '--lazy', mnt);
+      assert.ok(!existsSync(`${mnt}/keep`));
+    } finally {
+      closeSync(fd);
+    }
+    assert.deepEqual(mounted(), []);
+  });
+
+  it('a mounted image is not removed, and gc keeps it', async () => {
+    await ok('mount', 'm:1', mnt);
+    try {
+      const refused = await veneer('rm', 'm:1');
+      assert.equal(refused.code, 1);
+      assert.match(refused.stderr, /it is mounted\nhint: .*--force/);
+      await ok('rm', '--force', 'm:1');
+      await ok('gc');
+      assert.equal(readFileSync(`${mnt}/keep`, 'utf8'), 'kept');
+    } finally {
+      await ok('umount', mnt);
+    }
+    const [report] = parseLines(await ok('gc', '--json'));
+    assert.equal((report!.layers as string[]).length, 2);
+    await lab.pull('m:1', [lower, upper]);
+  });
+
+  it('says what is wrong', async () => {
+    for (const [words, code, message] of [
+      [['mount', 'm:1', lab.path('nowhere')], 1, /nowhere/],
+      [['mount', 'm:2', mnt], 1, /Cannot find image "m:2"/],
+      [['mount', '--rw=', 'm:1', mnt], 2, /--rw wants a value/],
+      [['umount', mnt], 1, /Cannot unmount/],
+    ] as const) {
+      const ran = await veneer(...words);
+      assert.equal(ran.code, code, ran.stderr);
+      assert.match(ran.stderr, message);
+    }
+    assert.deepEqual(mounted(), []);
+  });
+});
