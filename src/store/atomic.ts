@@ -164,7 +164,7 @@ export function unpublishDirectory(path: string, options: { work: string; fsync:
   return trash;
 }
 
-/** Removes what has no final name. */
+/** Removes what has no final name. Two may do so at once; then each looks again when the other was faster. */
 export async function discard(path: string): Promise<void> {
-  await rm(path, { recursive: true, force: true });
+  await rm(path, { recursive: true, force: true, maxRetries: 3, retryDelay: 5 });
 }

@@ -8,7 +8,7 @@
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Finding, VeneerError } from '../errors.ts';
-import type { StoreDatabase } from './db.ts';
+import { isUnwritable, type StoreDatabase } from './db.ts';
 import { isMissing, storeError } from './io-errors.ts';
 import { CHAIN_FACTS, HEX64, LAYER_FACTS } from './layout.ts';
 import {
@@ -66,10 +66,8 @@ function putImage(database: StoreDatabase, file: string, stamp: string, record: 
   }
 }
 
-/** What has to be done to one table: names to drop, and records to put. */
-interface Change {
-  apply(): void;
-}
+/** Brings one row up to its file. */
+type Change = () => void;
 
 /** Runs `read`; a record that cannot be read becomes a finding, one that vanished meanwhile is just not there. */
 function readOr<T>(findings: Finding[], read: () => T): T | null {
@@ -99,12 +97,12 @@ function directoryChanges<R>(
   const changes: Change[] = [];
   for (const hex of known) {
     if (present.has(hex)) continue;
-    changes.push({ apply: () => store.database().run(table.drop, `sha256:${hex}`) });
+    changes.push(() => store.database().run(table.drop, `sha256:${hex}`));
   }
   for (const hex of present) {
     if (known.has(hex)) continue;
     const record = readOr(findings, () => table.read(join(table.dir, hex, table.facts)));
-    if (record !== null) changes.push({ apply: () => table.put(record) });
+    if (record !== null) changes.push(() => table.put(record));
   }
   return changes;
 }
@@ -115,7 +113,7 @@ function imageChanges(store: Store, findings: Finding[]): Change[] {
   const known = new Map(rows.map((row) => [row.file, row.stamp]));
   const changes: Change[] = [];
   const drop = (file: string): void => {
-    changes.push({ apply: () => database.run('DELETE FROM images WHERE file = ?', file) });
+    changes.push(() => database.run('DELETE FROM images WHERE file = ?', file));
   };
   for (const file of listDirectory(store.layout.images)) {
     if (!isImageFile(file)) continue;
@@ -126,8 +124,7 @@ function imageChanges(store: Store, findings: Finding[]): Change[] {
     if (stamp !== null && stamp === before) continue;
     // The stamp is older than what is read after it at worst, and then the next look reads again.
     const record = stamp === null ? null : readOr(findings, () => readImageRecord(path));
-    if (record !== null && stamp !== null)
-      changes.push({ apply: () => putImage(database, file, stamp, record) });
+    if (record !== null && stamp !== null) changes.push(() => putImage(database, file, stamp, record));
     else if (before !== undefined) drop(file);
   }
   for (const file of known.keys()) drop(file);
@@ -140,37 +137,46 @@ function imageChanges(store: Store, findings: Finding[]): Change[] {
  */
 export function syncCatalog(store: Store): Finding[] {
   const findings: Finding[] = [];
-  const database = store.database();
-  const collect = (): Change[] => {
-    findings.length = 0;
-    return [
-      ...directoryChanges<LayerRecord>(store, findings, {
-        dir: store.layout.layers,
-        facts: LAYER_FACTS,
-        known: column(database, 'SELECT diff_id AS id FROM layers'),
-        drop: 'DELETE FROM layers WHERE diff_id = ?',
-        read: readLayerRecord,
-        put: (record) => putLayer(database, record),
-      }),
-      ...directoryChanges<ChainRecord>(store, findings, {
-        dir: store.layout.chains,
-        facts: CHAIN_FACTS,
-        known: column(database, 'SELECT chain_id AS id FROM chains'),
-        drop: 'DELETE FROM chains WHERE chain_id = ?',
-        read: readChainRecord,
-        put: (record) => putChain(database, record),
-      }),
-      ...imageChanges(store, findings),
-    ];
-  };
   // Mostly nothing has changed, and then no write lock is asked for. Otherwise look again under the lock, so
   // that two processes cannot write an older look over a newer one.
-  if (collect().length > 0) {
-    database.transaction(() => {
-      for (const change of collect()) change.apply();
+  if (collectChanges(store, findings).length === 0) return findings;
+  const apply = (): void => {
+    store.database().transaction(() => {
+      for (const change of collectChanges(store, findings)) change();
     });
+  };
+  try {
+    apply();
+  } catch (error) {
+    if (!isUnwritable(error)) throw error;
+    store.useMemoryDatabase();
+    apply();
   }
   return findings;
+}
+
+function collectChanges(store: Store, findings: Finding[]): Change[] {
+  findings.length = 0;
+  const database = store.database();
+  return [
+    ...directoryChanges<LayerRecord>(store, findings, {
+      dir: store.layout.layers,
+      facts: LAYER_FACTS,
+      known: column(database, 'SELECT diff_id AS id FROM layers'),
+      drop: 'DELETE FROM layers WHERE diff_id = ?',
+      read: readLayerRecord,
+      put: (record) => putLayer(database, record),
+    }),
+    ...directoryChanges<ChainRecord>(store, findings, {
+      dir: store.layout.chains,
+      facts: CHAIN_FACTS,
+      known: column(database, 'SELECT chain_id AS id FROM chains'),
+      drop: 'DELETE FROM chains WHERE chain_id = ?',
+      read: readChainRecord,
+      put: (record) => putChain(database, record),
+    }),
+    ...imageChanges(store, findings),
+  ];
 }
 
 function column(database: StoreDatabase, sql: string): string[] {

@@ -122,6 +122,21 @@ function migrate(path: string, database: Database): void {
   }
 }
 
+/** SQLITE_READONLY, SQLITE_IOERR, SQLITE_FULL, SQLITE_CANTOPEN. */
+const UNWRITABLE = new Set([8, 10, 13, 14]);
+
+/** True when the database cannot be written where it stands, for want of space or rights, though nothing is wrong with it. */
+export function isUnwritable(error: unknown): boolean {
+  if (!(error instanceof VeneerError)) return false;
+  const code = (error.cause as { errcode?: unknown } | undefined)?.errcode;
+  return typeof code === 'number' && UNWRITABLE.has(code & 0xff);
+}
+
+/** A database in memory, for when the one on disk cannot be written: it is filled from the files like any other. */
+export function openMemoryDatabase(): StoreDatabase {
+  return openDatabase(':memory:', { fsync: false });
+}
+
 /** Opens or makes the database. Throws `store/database` when it is damaged or too new, `io/…` when it cannot be made. */
 export function openDatabase(path: string, options: { fsync: boolean }): StoreDatabase {
   // Looked up at run time: commands that never list anything do not pay for sqlite.
@@ -129,7 +144,7 @@ export function openDatabase(path: string, options: { fsync: boolean }): StoreDa
   let database: Database | undefined;
   try {
     database = new DatabaseSync(path, { timeout: BUSY_MS });
-    database.exec('PRAGMA journal_mode = WAL');
+    database.exec('PRAGMA journal_mode = TRUNCATE'); // not WAL: docs/decisions/0032
     database.exec(`PRAGMA synchronous = ${options.fsync ? 'FULL' : 'OFF'}`);
     database.exec('PRAGMA foreign_keys = ON');
     migrate(path, database);
@@ -142,5 +157,5 @@ export function openDatabase(path: string, options: { fsync: boolean }): StoreDa
 
 /** Removes the database and its side files, so that the next use makes it anew from the files of the store. */
 export function removeDatabase(path: string): void {
-  for (const suffix of ['', '-wal', '-shm']) rmSync(path + suffix, { force: true });
+  for (const suffix of ['', '-journal']) rmSync(path + suffix, { force: true });
 }

@@ -58,10 +58,9 @@ export async function fsck(store: Store, options: FsckOptions = {}): Promise<Fsc
   if (!store.exists()) return { problems: [], droppedImages: [], images: 0, layers: 0, chains: 0, ok: true };
   throwIfAborted(options.signal);
   const repair = options.repair ?? false;
-  const work = repair ? store.work() : '';
   // Checking alone wants no sweep in between; repairing wants nobody to begin meanwhile.
   const lock = repair ? await store.exclusive(options.signal) : store.share();
-  const run = new FsckRun(store, repair ? work : null);
+  const run = new FsckRun(store, repair);
   try {
     run.checkAll();
   } catch (error) {
@@ -80,17 +79,16 @@ class FsckRun {
   readonly dropped: string[] = [];
   readonly trash: string[] = [];
   readonly #store: Store;
-  /** Our work directory when we repair, else null. */
-  readonly #work: string | null;
+  readonly #repair: boolean;
   /** Hex of what live leases need. */
   readonly #busy = new Set<string>();
   readonly #goodLayers = new Set<string>();
   #images = 0;
   #chains = 0;
 
-  constructor(store: Store, work: string | null) {
+  constructor(store: Store, repair: boolean) {
     this.#store = store;
-    this.#work = work;
+    this.#repair = repair;
   }
 
   report(): FsckReport {
@@ -116,8 +114,7 @@ class FsckRun {
       for (const digest of [...needs.layers, ...needs.chains, ...needs.blobs])
         this.#busy.add(digestHex(digest));
     }
-    for (const path of leases.dead)
-      this.note(path, 'the lease of a process that is gone', this.#work !== null);
+    for (const path of leases.dead) this.note(path, 'the lease of a process that is gone', this.#repair);
     this.#checkLayers();
     const blobs = this.#checkBlobs();
     const images = this.#checkImages(blobs);
@@ -138,10 +135,10 @@ class FsckRun {
 
   /** Takes a broken directory or file away, unless a running pull counts on it. */
   #remove(path: string, hex: string, kind: 'directory' | 'file'): boolean {
-    if (this.#work === null || this.#busy.has(hex)) return false;
+    if (!this.#repair || this.#busy.has(hex)) return false;
     const { fsync } = this.#store;
     if (kind === 'file') return unpublishFile(path, { fsync });
-    const trash = unpublishDirectory(path, { work: this.#work, fsync });
+    const trash = unpublishDirectory(path, { work: this.#store.layout.tmp, fsync });
     if (trash !== null) this.trash.push(trash);
     return true;
   }
@@ -209,7 +206,7 @@ class FsckRun {
         continue;
       }
       const message = read === null ? String(reason) : `image ${read.name} is not whole: ${reason}`;
-      const removed = this.#work !== null && unpublishFile(path, { fsync: store.fsync });
+      const removed = this.#repair && unpublishFile(path, { fsync: store.fsync });
       if (removed) this.dropped.push(read === null ? file : read.name);
       this.error(path, message, removed);
     }
@@ -285,7 +282,7 @@ class FsckRun {
   #checkNames(): void {
     const { layout } = this.#store;
     const own =
-      /^(?:store\.db(?:-wal|-shm|-journal)?|blobs|images|layers|chains|linked|tmp|leases|lock|run|lost\+found)$/;
+      /^(?:store\.db(?:-journal)?|blobs|images|layers|chains|linked|tmp|leases|lock|run|lost\+found)$/;
     for (const name of listDirectory(layout.root)) {
       if (!own.test(name)) this.note(join(layout.root, name), 'not a file of the store');
     }
@@ -294,12 +291,11 @@ class FsckRun {
   /** Whether it is debris only a lock tells, and `repair` sweeps it afterwards. */
   #noteDebris(): void {
     const { layout } = this.#store;
-    const own = this.#work === null ? '' : this.#work;
     for (const name of listDirectory(layout.tmp)) {
       const path = join(layout.tmp, name);
-      if (!name.startsWith('work-') || name.endsWith('.lock') || path === own) continue;
+      if (!name.startsWith('work-') || name.endsWith('.lock')) continue;
       if (this.#store.isLiveWork(path)) continue;
-      this.note(path, 'unfinished work of a process that is gone', this.#work !== null);
+      this.note(path, 'unfinished work of a process that is gone', this.#repair);
     }
   }
 

@@ -10,9 +10,9 @@
  *    before images: a lease that is gone when we look left an image record that we have not read yet.
  * 3. A mount resolves its image and opens its files under the shared lock, and leaves its mount record before it
  *    lets go. Readers (`ls`, `cat`) hold the shared lock until their files are open; open files outlive their names.
- * 4. The critical section never waits for anything but the disk. What was taken away is renamed into our work
- *    directory under the lock and removed after it.
- * 5. A crash in between leaves whole things under their names and debris in a work directory without a lock.
+ * 4. The critical section never waits for anything but the disk. What was taken away is renamed into tmp/ under
+ *    the lock and removed after it. Another sweep may remove it at the same time, which hurts nobody.
+ * 5. A crash in between leaves whole things under their names and debris in tmp/.
  */
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -70,16 +70,15 @@ export async function gc(store: Store, options: GcOptions = {}): Promise<GcRepor
   if (!store.exists()) return report;
   throwIfAborted(options.signal);
   const dryRun = options.dryRun ?? false;
-  const work = dryRun ? '' : store.work();
   const trash: string[] = [];
   let debris: Debris | null = null;
   const lock = await store.exclusive(options.signal);
   try {
     const leases = readLeases(store); // before the images: see 2. above
     const marks = mark(store, leases.live, options.mountedFiles?.() ?? []);
-    sweepDirectories(store, marks, report, dryRun ? null : { work, trash });
+    sweepDirectories(store, marks, report, dryRun ? null : trash);
     sweepBlobs(store, marks, report, dryRun);
-    debris = collectDebris(store, leases.dead, marks, report, dryRun);
+    debris = collectDebris(store, leases.dead, { marks, trash }, report, dryRun);
   } catch (error) {
     throw storeError('collect garbage', error);
   } finally {
@@ -166,12 +165,7 @@ function directoryBytes(path: string): number {
   return bytes;
 }
 
-function sweepDirectories(
-  store: Store,
-  marks: Marks,
-  report: GcReport,
-  act: { work: string; trash: string[] } | null,
-): void {
+function sweepDirectories(store: Store, marks: Marks, report: GcReport, trash: string[] | null): void {
   const { layout } = store;
   // What is made of layers goes before the layers, so that a crash leaves no chain whose layers are gone.
   const rooms: [dir: string, marked: Set<string>, removed: string[]][] = [
@@ -186,12 +180,13 @@ function sweepDirectories(
       report.bytes += directoryBytes(path);
       const digest = `sha256:${hex}`;
       if (!removed.includes(digest)) removed.push(digest);
-      if (act === null) continue;
-      const trash = unpublishDirectory(path, { work: act.work, fsync: false });
-      if (trash !== null) act.trash.push(trash);
+      if (trash === null) continue;
+      // Straight into tmp/, not into a work directory of our own: on a full disk none could be made.
+      const moved = unpublishDirectory(path, { work: layout.tmp, fsync: false });
+      if (moved !== null) trash.push(moved);
     }
     // One for all: the renames must be durable before the files inside are removed.
-    if (act !== null && act.trash.length > 0 && store.fsync) syncPathNow(dir);
+    if (trash !== null && trash.length > 0 && store.fsync) syncPathNow(dir);
   }
 }
 
@@ -213,12 +208,12 @@ interface Debris {
 
 /**
  * Finds debris under tmp/ and dead leases. Call it with the exclusive store lock: work directories are made under
- * the shared one, so each has its lock by now if its owner lives.
+ * the shared one, so each has its lock by now if its owner lives. Unfinished downloads count only with `marks`.
  */
 function collectDebris(
   store: Store,
   deadLeases: readonly string[],
-  marks: Marks | null,
+  keep: { marks: Marks | null; trash: readonly string[] },
   report: GcReport,
   dryRun: boolean,
 ): Debris {
@@ -233,7 +228,7 @@ function collectDebris(
   };
   for (const name of listDirectory(layout.tmp)) {
     const path = join(layout.tmp, name);
-    if (path === layout.downloads || path === layout.locks) continue;
+    if (path === layout.downloads || path === layout.locks || keep.trash.includes(path)) continue;
     const work = /^work-[0-9a-f]+$/.test(name);
     if (name.endsWith('.lock')) {
       if (statSync(path.slice(0, -5), { throwIfNoEntry: false }) === undefined) own(path);
@@ -246,10 +241,10 @@ function collectDebris(
   // Free locks of dead owners: taking and releasing one unlinks it.
   for (const name of listDirectory(layout.locks))
     if (!dryRun) tryLockName(join(layout.locks, name))?.release();
-  if (marks !== null) {
+  if (keep.marks !== null) {
     for (const name of listDirectory(layout.downloads)) {
       const path = join(layout.downloads, name);
-      if (marks.downloads.has(name.replace(/\.part$/, '')) || !isIdleDownload(path)) continue;
+      if (keep.marks.downloads.has(name.replace(/\.part$/, '')) || !isIdleDownload(path)) continue;
       report.bytes += bytesOf(path);
       debris.paths.push(path);
     }
@@ -287,7 +282,7 @@ export async function sweepDebris(store: Store): Promise<string[]> {
   const report: GcReport = { layers: [], chains: [], blobs: [], debris: [], bytes: 0 };
   let debris: Debris | null = null;
   try {
-    debris = collectDebris(store, readLeases(store).dead, null, report, false);
+    debris = collectDebris(store, readLeases(store).dead, { marks: null, trash: [] }, report, false);
   } finally {
     lock.release();
   }

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdirSync, rmSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { makeDirectory } from './atomic.ts';
-import { openDatabase, type StoreDatabase } from './db.ts';
+import { isUnwritable, openDatabase, openMemoryDatabase, type StoreDatabase } from './db.ts';
 import { storeError } from './io-errors.ts';
 import { StoreLayout } from './layout.ts';
 import { type Lock, lockStanding, tryLockName, waitForLock } from './locks.ts';
@@ -103,14 +103,27 @@ export class Store {
     return lock === null;
   }
 
-  /** The database, opened on first use. Throws `store/database`. */
+  /**
+   * The database, opened on first use. On a full or read-only disk it is one in memory: it says the same, only
+   * it has to be filled each time, and a full disk must not keep anybody from listing and removing.
+   * Throws `store/database`.
+   */
   database(): StoreDatabase {
-    if (this.#database === null) {
-      this.prepare();
+    if (this.#database !== null) return this.#database;
+    try {
       this.#database = openDatabase(this.layout.database, { fsync: this.fsync });
       chmodSync(this.layout.database, 0o600);
+    } catch (error) {
+      if (!isUnwritable(error)) throw error;
+      this.useMemoryDatabase();
     }
-    return this.#database;
+    return this.#database!;
+  }
+
+  /** From now on asks a database in memory; for when a write to the one on disk has failed. */
+  useMemoryDatabase(): void {
+    this.closeDatabase();
+    this.#database = openMemoryDatabase();
   }
 
   /** Closes the database, so that its file may be replaced; the next use opens it again. */
