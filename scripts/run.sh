@@ -92,7 +92,7 @@ case $job in
     ensure_build
     if [ $# -gt 0 ]; then exec node --test "$@"; fi
     run_check
-    try scripts/tools.sh erofs
+    try scripts/tools.sh
     if [ "$(id -u)" = 0 ]; then try scripts/corpus.sh debian layered; fi
     say "tests that span rooms"
     find test -name '*.test.ts' ! -path 'test/layers.test.ts' ! -path 'test/corpus/*' ! -path 'test/bench/*' -print0 |
@@ -101,14 +101,14 @@ case $job in
   corpus)
     ensure_packages corpus
     ensure_build
-    try scripts/tools.sh erofs
+    try scripts/tools.sh
     try scripts/corpus.sh
     find test/corpus -name '*.test.ts' -print0 | sort -z | xargs -0 node --test --test-concurrency=1
     ;;
   bench)
     ensure_packages bench
     ensure_build
-    scripts/tools.sh erofs peers
+    scripts/tools.sh erofs umoci peers
     scripts/corpus.sh node-app wordpressish
     node test/bench/run.ts "$@"
     ;;

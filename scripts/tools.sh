@@ -2,8 +2,9 @@
 # tools.sh [SET…]: newer tools than Debian 12's, as independent oracles and peers.
 #
 #   SET     erofs   erofs-utils 1.9 (mkfs.erofs, fsck.erofs, dump.erofs, erofsfuse): the tests' oracle
-#           peers   containerd 2.1+, ctr, umoci 0.6: what the benchmark measures against
-#           default: erofs
+#           umoci   umoci 0.6: another oracle
+#           peers   containerd 2.1+ and ctr: what the benchmark measures against
+#           default: erofs umoci
 #   makes   TOOLS/SET/…   unpacked packages with all their libraries, C library included
 #           TOOLS/bin/…   one wrapper a program
 #   where   TOOLS is $VENEER_TOOLS, else .cache/tools of the project
@@ -26,16 +27,17 @@ die() { printf 'tools: %s\n' "$*" >&2; exit 1; }
 packages_of() {
   case $1 in
     erofs) echo erofs-utils erofsfuse ;;
-    peers) echo containerd umoci ;;
-    *) die "no set is called $1; there are: erofs peers" ;;
+    umoci) echo umoci ;;
+    peers) echo containerd ;;
+    *) die "no set is called $1; there are: erofs umoci peers" ;;
   esac
 }
-probe_of() { case $1 in erofs) echo mkfs.erofs ;; peers) echo containerd ;; esac; }
+probe_of() { case $1 in erofs) echo mkfs.erofs ;; umoci) echo umoci ;; peers) echo containerd ;; esac; }
 # The wrappers hold absolute paths: a folder that was moved counts as missing.
 ready() { [ -e "$TOOLS/$1/.complete" ] && "$TOOLS/bin/$(probe_of "$1")" --version >/dev/null 2>&1; }
 
 sets=("$@")
-[ ${#sets[@]} -gt 0 ] || sets=(erofs)
+[ ${#sets[@]} -gt 0 ] || sets=(erofs umoci)
 todo=()
 for set in "${sets[@]}"; do
   packages_of "$set" >/dev/null

@@ -61,9 +61,9 @@ const workDirectory = join(cache, 'work');
 const resultsFile = join(cache, 'results.json');
 rmSync(workDirectory, { recursive: true, force: true });
 mkdirSync(workDirectory, { recursive: true });
-execFileSync(join(PROJECT, 'scripts/tools.sh'), ['erofs', 'peers'], { stdio: 'inherit' });
+execFileSync(join(PROJECT, 'scripts/tools.sh'), ['erofs', 'umoci', 'peers'], { stdio: 'inherit' });
 if (values.source) process.env.VENEER_FROM_SOURCE = '1';
-else execFileSync('npm', ['run', '--silent', 'build'], { cwd: PROJECT, stdio: 'inherit' });
+else execFileSync(join(PROJECT, 'scripts/run.sh'), ['build'], { stdio: 'inherit' });
 const lab = new BenchLab(workDirectory, corpusImages(values.images.split(',')));
 const machine = describeMachine(workDirectory);
 
