@@ -3,8 +3,12 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { type MountInfo, readMountInfo } from './mountinfo.ts';
 import type { MountRecord, MountState } from './types.ts';
 
-/** What /proc/self/mountinfo shows as the source of our overlays. */
-export const OVERLAY_SOURCE = 'veneer';
+const SOURCE_PREFIX = 'veneer:';
+
+/** What /proc/self/mountinfo shows as the source of the overlay that entry `id` belongs to. */
+export const overlaySource = (id: string): string => `${SOURCE_PREFIX}${id}`;
+
+export const isOverlaySource = (source: string): boolean => source.startsWith(SOURCE_PREFIX);
 
 export function readBootId(): string {
   return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
@@ -15,15 +19,22 @@ export function readNamespace(): string {
 }
 
 /**
- * The record's mount among `mounts`. Mount ids and device numbers are used again after a mount is gone,
- * so both must fit; in another namespace the copy of a mount has another id, but the same device.
+ * The record's mount among `mounts`. An overlay bears the id of its entry. For EROFS the kernel numbers serve,
+ * which it uses again as soon as a mount is gone: a mount at another place counts only when all else fits.
  */
 export function findMount(record: MountRecord, mounts: readonly MountInfo[]): MountInfo | undefined {
-  const same = mounts.filter((mount) => mount.device === record.device && mount.type === record.type);
+  const same = mounts.filter((mount) => isSameFileSystem(record, mount));
   return (
-    same.find((mount) => mount.mountId === record.mountId) ??
-    same.find((mount) => mount.target === record.target)
+    same.find((mount) => mount.target === record.target) ??
+    same.find((mount) => record.type === 'overlay' || mount.mountId === record.mountId)
   );
+}
+
+function isSameFileSystem(record: MountRecord, mount: MountInfo): boolean {
+  if (mount.type !== record.type) return false;
+  return record.type === 'overlay'
+    ? mount.source === overlaySource(record.id)
+    : mount.device === record.device;
 }
 
 /** Looks a record up here first; only what seems gone costs a look into the other namespaces. */
@@ -35,8 +46,7 @@ export function judgeRecord(
   if (record.boot !== boot) return 'stale';
   if (findMount(record, mounts) !== undefined) return 'mounted';
   for (const others of readOtherNamespaces()) {
-    if (others.some((mount) => mount.device === record.device && mount.type === record.type))
-      return 'elsewhere';
+    if (others.some((mount) => isSameFileSystem(record, mount))) return 'elsewhere';
   }
   return 'stale';
 }

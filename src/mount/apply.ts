@@ -24,7 +24,7 @@ import {
   setFsFlag,
   setFsString,
 } from '../sys/mount-api.ts';
-import { OVERLAY_SOURCE, readBootId, readNamespace } from './alive.ts';
+import { overlaySource, readBootId, readNamespace } from './alive.ts';
 import { type CheckedImage, checkImage } from './check-image.ts';
 import { anchorPath, deleteEntry, type Entry, makeEntry, retireEntry, writeRecord } from './entry.ts';
 import { readMountInfo } from './mountinfo.ts';
@@ -303,7 +303,7 @@ class MountWork {
 
   #overlayDetached(rw: boolean): number {
     return this.#withContext('overlay', (fs) => {
-      setFsString(fs, 'source', OVERLAY_SOURCE);
+      setFsString(fs, 'source', overlaySource(this.#entry!.id));
       if (!rw) setFsFlag(fs, 'ro');
       for (const lower of this.#lowers.toReversed()) setFsFd(fs, 'lowerdir+', lower);
       for (const [key, value] of this.#overlayOptions(rw)) {
@@ -323,13 +323,14 @@ class MountWork {
     const options = [['lowerdir', names.join(':')] as const, ...this.#overlayOptions(rw)];
     const data = options.map(([key, value]) => (value === null ? key : `${key}=${value}`)).join(',');
     const anchor = anchorPath(this.#entry!.path);
+    const source = overlaySource(this.#entry!.id);
     const merged = join(anchor, MERGED_NAME);
     mkdirSync(merged);
     const here = openSync('.', 'r');
     try {
       changeDirectory(anchor);
       explainMountError(
-        () => mountOld(OVERLAY_SOURCE, merged, 'overlay', oldFlagBits(this.#plan.flags), data),
+        () => mountOld(source, merged, 'overlay', oldFlagBits(this.#plan.flags), data),
         'the overlay',
       );
     } finally {

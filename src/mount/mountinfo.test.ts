@@ -28,9 +28,9 @@ test('any text is survived', () => {
   fc.assert(fc.property(fc.string({ unit: 'binary' }), (text) => Array.isArray(parseMountInfo(text))));
 });
 
-test('the mount that covers others comes last', () => {
+test('the top mount is the one that no other stands on, wherever it is listed', () => {
   const mounts = parseMountInfo(
-    '1 0 0:1 / /a rw - x x rw\n2 1 0:2 / /a rw - y y rw\n3 0 0:3 / /b rw - z z rw\n',
+    '1 0 0:1 / /a rw - x x rw\n2 3 0:2 / /a rw - y y rw\n3 1 0:3 / /a rw - z z rw\n4 2 0:4 / /a/b rw - z z rw\n',
   );
   assert.equal(findTopMount(mounts, '/a')?.mountId, 2);
   assert.equal(findTopMount(mounts, '/c'), undefined);

@@ -14,7 +14,7 @@ export interface MountInfo {
   readonly superOptions: string;
 }
 
-/** All mounts of this process, or of another, in the kernel's order: later ones cover earlier ones. */
+/** All mounts of this process, or of another, in the kernel's order. */
 export function readMountInfo(pid: number | 'self' = 'self'): MountInfo[] {
   return parseMountInfo(readFileSync(`/proc/${pid}/mountinfo`, 'latin1'));
 }
@@ -50,9 +50,13 @@ function unescapeField(field: string): string {
   return Buffer.from(bytes, 'latin1').toString('utf8');
 }
 
-/** The mount that a look-up of `target` reaches: the last one there. */
+/**
+ * The mount that a look-up of `target` reaches. The list is in order of creation, not of attaching, so of
+ * several mounts there it is the one that no other stands on.
+ */
 export function findTopMount(mounts: readonly MountInfo[], target: string): MountInfo | undefined {
-  return mounts.findLast((mount) => mount.target === target);
+  const there = mounts.filter((mount) => mount.target === target);
+  return there.findLast((mount) => there.every((other) => other.parentId !== mount.mountId));
 }
 
 /** True when `path` is `directory` or stands below it. */

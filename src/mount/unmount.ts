@@ -4,7 +4,7 @@ import { dirname, resolve } from 'node:path';
 import { VeneerError } from '../errors.ts';
 import { readLoopBacking } from '../sys/loop.ts';
 import { detachMount } from '../sys/mount-api.ts';
-import { findMount, judgeRecord, OVERLAY_SOURCE, readBootId } from './alive.ts';
+import { findMount, isOverlaySource, judgeRecord, readBootId } from './alive.ts';
 import { deleteEntry, listEntries, lockEntry, readRecord, retireEntry } from './entry.ts';
 import { findTopMount, isBelow, type MountInfo, readMountInfo } from './mountinfo.ts';
 import { checkPrivilege, explainMountError, wrapSystemError } from './privilege.ts';
@@ -77,18 +77,22 @@ function resolveTarget(target: string): string {
   }
 }
 
+/** The record of the mount `top`; one that was made at the same place goes before one that seems to have been moved. */
 function findRecord(runDir: string, top: MountInfo): MountRecord | null {
   const boot = readBootId();
+  let moved: MountRecord | null = null;
   for (const id of listEntries(runDir)) {
     const record = readRecord(runDir, id);
-    if (record !== null && record.boot === boot && findMount(record, [top]) !== undefined) return record;
+    if (record === null || record.boot !== boot || findMount(record, [top]) === undefined) continue;
+    if (record.target === top.target) return record;
+    moved ??= record;
   }
-  return null;
+  return moved;
 }
 
 /** A mount whose record was lost: an overlay under our name, or an EROFS image of the store that holds `runDir`. */
 function isOurs(mount: MountInfo, runDir: string): boolean {
-  if (mount.type === 'overlay') return mount.source === OVERLAY_SOURCE;
+  if (mount.type === 'overlay') return isOverlaySource(mount.source);
   if (mount.type !== 'erofs') return false;
   const image = mount.source.startsWith('/dev/loop') ? readLoopBacking(mount.source) : mount.source;
   return image !== null && isBelow(image, dirname(runDir));

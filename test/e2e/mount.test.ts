@@ -25,13 +25,22 @@ import {
   unmount,
 } from '../../src/mount/index.ts';
 import { attachLoop } from '../../src/sys/loop.ts';
-import { attachMount, createFs, detachMount, mountFs, mountOld, openFs } from '../../src/sys/mount-api.ts';
+import {
+  attachMount,
+  createFs,
+  detachMount,
+  MS,
+  mountFs,
+  mountOld,
+  openFs,
+} from '../../src/sys/mount-api.ts';
 import { getXattr } from '../../src/sys/xattr.ts';
 import { kernels, MountLab, skipReason } from './mount-lab.ts';
 
 const MANY = 120;
 // <sys/mount.h>
 const MS_BIND = 0x1000;
+const MS_MOVE = 0x2000;
 
 describe('mounting', { skip: skipReason }, () => {
   for (const { name, capabilities } of kernels) {
@@ -355,7 +364,7 @@ describe('changes that are kept', { skip: skipReason }, () => {
     const { capabilities } = kernels[1]!;
     applyMount(planMount(lab.request([lab.makeLayer(0)], { rw: { upper } }), capabilities));
     writeFileSync(join(lab.target, 'kept'), 'kept');
-    for (const entry of ['dead-mount-abcdef', 'mount-abcdef']) {
+    for (const entry of ['dead-mount-aaaaaa', 'mount-bbbbbb']) {
       const place = join(lab.runDir, entry, 'anchor');
       mkdirSync(place, { recursive: true });
       mountOld(lab.target, place, '', MS_BIND, '');
@@ -397,6 +406,39 @@ describe('unmounting', { skip: skipReason }, () => {
     });
     detachMount(inner, { lazy: false });
     unmount(lab.target, lab.runDir);
+  });
+
+  test('finds mounts that were moved or were attached in another order than made', async (t) => {
+    const lab = new MountLab(t);
+    const other = join(lab.directory, 'other');
+    mkdirSync(other);
+    // The kernel moves no mount out of a shared one.
+    mountOld(lab.directory, lab.directory, '', MS_BIND, '');
+    mountOld('none', lab.directory, '', MS.PRIVATE, '');
+    try {
+      for (const more of [{ mode: 'merged' }, { mode: 'layers', rw: {} }] as const) {
+        const record = applyMount(planMount(lab.request([lab.makeLayer(0)], more), probeCapabilities()));
+        mountOld(lab.target, other, '', MS_MOVE, '');
+        assert.deepEqual(listMounts(lab.runDir), [{ ...record, target: other, state: 'mounted' }]);
+        assert.equal(unmount(other, lab.runDir).id, record.id);
+        await lab.assertClean();
+        const plan = planMount(lab.request([lab.makeLayer(1)], more), probeCapabilities());
+        const upper = applyMount(plan, {
+          onStep(step) {
+            if (step.do === 'attach') {
+              applyMount(planMount(lab.request([lab.makeLayer(2)], more), probeCapabilities()));
+            }
+          },
+        });
+        assert.equal(lab.read('shared'), 'layer 1\n');
+        assert.equal(unmount(lab.target, lab.runDir).id, upper.id);
+        assert.equal(lab.read('shared'), 'layer 2\n');
+        unmount(lab.target, lab.runDir);
+        await lab.assertClean();
+      }
+    } finally {
+      detachMount(lab.directory, { lazy: true });
+    }
   });
 
   test('what is not mounted, or not by us, is refused', (t) => {
