@@ -34,9 +34,9 @@ export interface TarEntry {
   devMinor: number;
   /** Byte offset of the entry's first header block (extension headers included). */
   headerOffset: number;
-  /** Byte offset of the payload, a multiple of 512. */
+  /** Byte offset of the payload, a multiple of 512; of a sparse file that of its data, behind the map. */
   payloadOffset: number;
-  /** Bytes of payload in the archive, padding not counted. */
+  /** Bytes of payload in the archive, padding not counted; of a sparse file the data, without the map. */
   payloadSize: number;
   /** Full attribute name (`user.note`, `security.capability`) to value, both byte strings; null when there are none. */
   xattrs: Map<string, string> | null;

@@ -18,6 +18,9 @@ const GLOBAL = 0x67; // g
 const LONG_NAME = 0x4c; // L
 const LONG_LINK = 0x4b; // K
 
+/** Global attributes cost memory with every entry that has its own beside them, and not a byte of the archive. */
+const MAX_GLOBAL_XATTRS = 16;
+
 /** Whether a typeflag is that of an extension. */
 export function isExtension(type: number): boolean {
   return type === LOCAL || type === GLOBAL || type === LONG_NAME || type === LONG_LINK || type === LOCAL_SUN;
@@ -124,10 +127,10 @@ export class Extensions {
     if (fields.sparse !== null) {
       throw this.#error('tar/corrupt', 'a sparse map cannot hold for all entries', offset);
     }
-    if ((fields.allXattrs()?.size ?? 0) > this.#limits.xattrs) {
+    if ((fields.allXattrs()?.size ?? 0) > MAX_GLOBAL_XATTRS) {
       throw this.#error(
         'tar/limit',
-        `it leads to more than ${this.#limits.xattrs} extended attributes`,
+        `it leads to more than ${MAX_GLOBAL_XATTRS} global extended attributes`,
         offset,
       );
     }

@@ -3,6 +3,11 @@ import type { Finding } from '../errors.ts';
 /** Longest part of a name that a finding repeats, so that hostile names cannot fill the memory. */
 const SHOWN_PATH = 4096;
 
+/** Through bytes, because a slice of a string keeps the whole alive. */
+function shorten(path: string): string {
+  return path.length <= SHOWN_PATH ? path : Buffer.from(path, 'latin1').toString('latin1', 0, SHOWN_PATH);
+}
+
 /** Findings in the order they came, bounded: from `limit` on they are only counted. */
 export class FindingLog {
   readonly findings: Finding[] = [];
@@ -19,7 +24,7 @@ export class FindingLog {
       return;
     }
     if (path === undefined) this.findings.push({ code, message, offset });
-    else this.findings.push({ code, message, path: path.slice(0, SHOWN_PATH), offset });
+    else this.findings.push({ code, message, path: shorten(path), offset });
   }
 
   /** Says how many findings there was no room for. */

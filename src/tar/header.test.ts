@@ -12,6 +12,7 @@ test('octal fields: padding with spaces and NULs on either side, or none', () =>
     '   644 \0',
     '644\0\0\0\0\0',
     '644     ',
+    '\x00644\0',
     '0000644 ',
     '00000644',
     ' 644\0xyz',

@@ -383,7 +383,19 @@ test('every oddity has its finding', () => {
     codes(archive(member('V', 'label'), member('M', 'm', 'rest'), member('\x01', 'x', 'y'), f)),
     ['tar/unknown-type', 'tar/unknown-type', 'tar/unknown-type'],
   );
-  assert.deepEqual(codes(archive(file('', 'x'), dir(''), f)), ['tar/empty-name']);
+  assert.deepEqual(codes(archive(dir('d', { size: 4096 }), symlink('s', 't', { size: 1 }), f)), []);
+  assert.deepEqual(codes(archive(member('2', 's', 'data', { pax: [['linkpath', 't']] }), f)), [
+    'tar/unexpected-size',
+  ]);
+  const nameless = scanOk(archive(file('', 'x'), member('5', ''), f));
+  assert.deepEqual(
+    nameless.entries.map(({ path }) => path),
+    ['.', 'f'],
+  );
+  assert.deepEqual(
+    nameless.findings.map(({ code }) => code),
+    ['tar/empty-name', 'tar/empty-name'],
+  );
   assert.deepEqual(codes(archive(file('leaf', '', { dialect: 'gnu', prefix: 'usr/share' }))), [
     'tar/misplaced-prefix',
   ]);
@@ -399,6 +411,7 @@ test('every oddity has its finding', () => {
     ],
   });
   assert.deepEqual(codes(archive(short)), ['tar/sparse-rest']);
+  assert.deepEqual(scanOk(archive(short, f)).payloads, ['ab', 'x']);
 });
 
 test('findings name the path and the offset', () => {
@@ -461,6 +474,45 @@ test('skippable: nothing of what somebody wants, all of the rest', () => {
   assert.equal(wanting.skippable, 0);
   wanting.write(bytes.subarray(600, 1512));
   assert.equal(wanting.skippable, 24);
+});
+
+test('the header offset is that of the first extension', () => {
+  const { entries } = scanOk(
+    archive(
+      file('a'),
+      Buffer.concat([
+        paxHeader([['uid', '1']]),
+        gnuLong('L', 'b'),
+        makeHeader({ name: 'x', dialect: 'gnu' }),
+      ]),
+      file('c'),
+    ),
+  );
+  assert.deepEqual(
+    entries.map(({ path, headerOffset, payloadOffset }) => [path, headerOffset, payloadOffset]),
+    [
+      ['a', 0, 512],
+      ['b', 512, 3072],
+      ['c', 3072, 3584],
+    ],
+  );
+});
+
+test('dialects: star has a shorter prefix, v7 no device numbers; only twelve bits of a mode count', () => {
+  const prefix = 'p'.repeat(131);
+  const star = file('f', '', {
+    dialect: 'star',
+    patch: (block) => void block.write(`${prefix}14524740000 14524740000 `, 345, 'latin1'),
+  });
+  const v7 = member('3', 'dev', '', { dialect: 'v7', devMajor: 5, devMinor: 6, mode: 0o020666 });
+  const { entries } = scanOk(archive(star, v7));
+  assert.deepEqual(
+    entries.map(({ path, mode, devMajor, devMinor }) => [path, mode, devMajor, devMinor]),
+    [
+      [`${prefix}/f`, 0o644, 0, 0],
+      ['dev', 0o666, 0, 0],
+    ],
+  );
 });
 
 test('the mtime of a header block may be negative, and defaults are plain', () => {

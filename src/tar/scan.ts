@@ -341,13 +341,16 @@ export class TarScanner {
   #settle(entry: TarEntry, hasData: boolean): void {
     this.#pending = null;
     const stated = entry.payloadSize;
-    const what = hasData ? 'is followed by them' : 'is followed by none';
-    this.#log.add(
-      'tar/unexpected-size',
-      `an entry of type ${entry.type} states ${stated} bytes of data and ${what}`,
-      entry.headerOffset,
-      entry.path,
-    );
+    // Of the others POSIX says that a size means nothing: directories often have one.
+    if (hasData || entry.type === 'link') {
+      const what = hasData ? 'is followed by them' : 'is followed by none';
+      this.#log.add(
+        'tar/unexpected-size',
+        `an entry of type ${entry.type} states ${stated} bytes of data and ${what}`,
+        entry.headerOffset,
+        entry.path,
+      );
+    }
     if (!hasData) entry.payloadSize = 0;
     if (entry.type === 'link') entry.size = entry.payloadSize;
     this.#emit(entry);

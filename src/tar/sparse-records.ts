@@ -19,8 +19,8 @@ export class SparseRecords {
   numBlocks = -1;
   /** Offset, length, offset, length …; null when no record gave a run. */
   pairs: number[] | null = null;
-  /** 0.0 only: an `offset` waits for its `numbytes`. */
-  #half = false;
+  /** Whether the runs came in a `map`; with `offset` and `numbytes` beside it there would be two. */
+  #mapped = false;
 
   add(keyword: string, value: string, maxRuns: number): SparseProblem {
     switch (keyword) {
@@ -41,13 +41,12 @@ export class SparseRecords {
         return (this.numBlocks = decimal(value)) < 0 ? 'malformed' : null;
       case 'offset':
       case 'numbytes': {
-        if (this.#half !== (keyword === 'numbytes')) return 'malformed';
         const number = decimal(value);
         if (number < 0) return 'malformed';
         const pairs = (this.pairs ??= []);
+        if (this.#mapped || (pairs.length % 2 === 0) !== (keyword === 'offset')) return 'malformed';
         if (pairs.length >= maxRuns * 2) return 'limit';
         pairs.push(number);
-        this.#half = !this.#half;
         return null;
       }
       default:
@@ -56,6 +55,7 @@ export class SparseRecords {
   }
 
   #setMap(value: string, maxRuns: number): SparseProblem {
+    if (this.pairs !== null && !this.#mapped) return 'malformed';
     const pairs: number[] = [];
     let from = 0;
     while (from < value.length) {
@@ -68,14 +68,14 @@ export class SparseRecords {
       from = to + 1;
     }
     this.pairs = pairs;
+    this.#mapped = true;
     return null;
   }
 
   /** Why the records do not describe a file together, or null. */
   check(): string | null {
     if (this.realSize < 0) return 'its sparse records have no real size';
-    if (this.#half || (this.pairs !== null && this.pairs.length % 2 !== 0))
-      return 'its sparse map ends in half a run';
+    if (this.pairs !== null && this.pairs.length % 2 !== 0) return 'its sparse map ends in half a run';
     if (this.mapInPayload) {
       return this.pairs === null ? null : 'it has two sparse maps';
     }
