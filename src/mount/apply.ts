@@ -55,11 +55,8 @@ export function applyMount(plan: MountPlan, hooks: ApplyHooks = {}): MountRecord
     if (plan.fallback !== null) return runSteps(plan, plan.fallback, hooks);
     throw new VeneerError(
       'mount/unsupported',
-      `${error.message}: this kernel does not mount regular files here`,
-      {
-        hint: 'Use loop devices, or leave the choice to veneer.',
-        cause: error,
-      },
+      `Cannot mount at ${plan.request.target}: the kernel does not mount regular files from there (ENOTBLK)`,
+      { hint: 'Use loop devices, or leave the choice of backing out.', cause: error },
     );
   }
 }
