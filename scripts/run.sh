@@ -90,6 +90,8 @@ case $job in
   test)
     ensure_packages test
     ensure_build
+    VENEER_BUILT=1
+    export VENEER_BUILT
     if [ $# -gt 0 ]; then exec node --test "$@"; fi
     run_check
     try scripts/tools.sh
@@ -103,6 +105,8 @@ case $job in
     ensure_build
     try scripts/tools.sh
     try scripts/corpus.sh
+    VENEER_BUILT=1
+    export VENEER_BUILT
     find test/corpus -name '*.test.ts' -print0 | sort -z | xargs -0 node --test --test-concurrency=1
     ;;
   bench)
