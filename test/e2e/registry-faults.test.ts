@@ -10,7 +10,7 @@ import type { RegistryOptions } from '../../src/registry/source.ts';
 import { type Fault, type FlakyProxy, type SeenRequest, startFlakyProxy } from '../support/flaky-proxy.ts';
 import { makeImage, type TestImage } from '../support/images.ts';
 import { AMD64, assertImage, openSource, readBlob, withCode } from '../support/pull-source.ts';
-import { freePort, pushImage, startRegistry } from '../support/registry.ts';
+import { freePort, pushImage, type Registry, startRegistry } from '../support/registry.ts';
 
 interface Bench {
   readonly proxy: FlakyProxy;
@@ -24,11 +24,30 @@ interface Bench {
 const SIZE = 1_000_000;
 const ATTEMPTS = 4;
 
-async function start(t: TestContext, options: RegistryOptions = {}): Promise<Bench | null> {
+interface Back {
+  readonly registry: Registry;
+  readonly image: TestImage;
+}
+
+async function startBack(t: TestContext): Promise<Back | null> {
   const registry = await startRegistry(t);
   if (registry === null) return null;
   const image = makeImage({ compression: 'none', contents: [randomBytes(SIZE)] });
   await pushImage(registry, 'x', image, 'latest');
+  return { registry, image };
+}
+
+/** A registry with one image, a proxy in front, and a source behind that; null when the test is skipped. */
+async function start(t: TestContext, options: RegistryOptions = {}): Promise<Bench | null> {
+  const back = await startBack(t);
+  return back && startFront(t, back, options);
+}
+
+async function startFront(
+  t: TestContext,
+  { registry, image }: Back,
+  options: RegistryOptions = {},
+): Promise<Bench> {
   const proxy = await startFlakyProxy(t, registry.host);
   const waits: number[] = [];
   const notes: string[] = [];
@@ -163,6 +182,17 @@ suite('a blob', () => {
     );
   });
 
+  it('ends when nothing ever comes', async (t) => {
+    const bench = await start(t);
+    if (bench === null) return;
+    onLayer(bench, () => ({ endAfter: 0 }));
+    await assert.rejects(
+      expectWhole(bench),
+      withCode('registry/unavailable', /it ends at byte 0 of 1001984/),
+    );
+    assert.equal(bench.waits.length, ATTEMPTS - 1);
+  });
+
   it('must not be announced with another length', async (t) => {
     const bench = await start(t);
     if (bench === null) return;
@@ -229,9 +259,10 @@ suite('requests', () => {
       { cutAfter: 10 },
       { stallAfter: 10 },
     ];
+    const back = await startBack(t);
+    if (back === null) return;
     for (const fault of faults) {
-      const bench = await start(t, { timeouts: { requestTimeout: 300, idleTimeout: 300 } });
-      if (bench === null) return;
+      const bench = await startFront(t, back, { timeouts: { requestTimeout: 300, idleTimeout: 300 } });
       bench.proxy.rule = (_, count) => (count === 0 ? fault : {});
       await assertImage(bench.source, bench.image);
       // A kept connection that turns out dead is replaced without counting as a failure.
@@ -247,13 +278,32 @@ suite('requests', () => {
       [418, 'registry/protocol'],
       [501, 'registry/protocol'],
     ];
+    const back = await startBack(t);
+    if (back === null) return;
     for (const [status, code] of cases) {
-      const bench = await start(t);
-      if (bench === null) return;
+      const bench = await startFront(t, back);
       bench.proxy.rule = ({ path }) => (path === '/v2/' ? {} : { answer: { status } });
       await assert.rejects(bench.source.resolve(AMD64), withCode(code, new RegExp(` ${status}`)));
       assert.equal(bench.waits.length, 0);
     }
+  });
+
+  it('show what the registry says, printable and without our secrets', async (t) => {
+    const credentials = { kind: 'basic', username: 'u', password: 'open sesame' } as const;
+    const bench = await start(t, { credentials });
+    if (bench === null) return;
+    const errors = [{ code: 'DENIED', message: `no \u001b[31m to open sesame ${'x'.repeat(1000)}` }];
+    const body = JSON.stringify({ errors });
+    const json = { 'content-type': 'application/json' };
+    bench.proxy.rule = ({ headers }) =>
+      headers.authorization === undefined
+        ? { answer: { status: 401, headers: { 'www-authenticate': 'Basic realm="x"' } } }
+        : { answer: { status: 403, headers: json, body } };
+    await assert.rejects(bench.source.resolve(AMD64), (error) => {
+      withCode('registry/denied', /answers 403 \(DENIED: no {2}?\[31m to \*\*\* x+\)$/)(error);
+      assert.ok(error instanceof VeneerError && error.message.length < 400);
+      return true;
+    });
   });
 
   it('wait as long as Retry-After says', async (t) => {
@@ -359,9 +409,10 @@ suite('redirects', () => {
   const redirect = (location: string, status = 307): Fault => ({ answer: { status, headers: { location } } });
 
   it('are followed with every status, absolute and relative', async (t) => {
+    const back = await startBack(t);
+    if (back === null) return;
     for (const status of [301, 302, 303, 307, 308]) {
-      const bench = await start(t);
-      if (bench === null) return;
+      const bench = await startFront(t, back);
       const blob = `/v2/x/blobs/${bench.image.layers[0]!.digest}`;
       onLayer(bench, (count) => {
         if (count === 0) return redirect(`${blob}?once`, status);
@@ -388,9 +439,10 @@ suite('redirects', () => {
       ['http://user:hidden@127.0.0.1/', /a URL with credentials in it/],
       ['http://[', /no URL/],
     ];
+    const back = await startBack(t);
+    if (back === null) return;
     for (const [location, message] of cases) {
-      const bench = await start(t);
-      if (bench === null) return;
+      const bench = await startFront(t, back);
       onLayer(bench, () => redirect(location));
       await assert.rejects(expectWhole(bench), (error) => {
         withCode('registry/refused', message)(error);

@@ -194,4 +194,25 @@ suite('registry with tokens', () => {
     );
     assert.equal(elsewhere.seen[0]!.headers.authorization, undefined);
   });
+
+  it('does not log in where the registry redirects', async (t) => {
+    const set = await start(t);
+    if (set === null) return;
+    const { registry, image, tokens } = set;
+    const elsewhere = await startFlakyProxy(t, registry.host);
+    const headers = { 'www-authenticate': `Bearer realm="${tokens.realm}",service="x"` };
+    elsewhere.rule = () => ({ answer: { status: 401, headers } });
+    const front = await startFlakyProxy(t, registry.host);
+    const location = `http://${elsewhere.host}/`;
+    front.rule = ({ path }) =>
+      path.includes('/blobs/') ? { answer: { status: 307, headers: { location } } } : {};
+    const credentials = { kind: 'basic', username: USER, password: PASSWORD } as const;
+    const source = openSource(t, front.host, 'team/x', { credentials });
+    await assert.rejects(
+      readBlob(source, { ...image.layers[0]!, annotations: {} }),
+      withCode('registry/auth', /401/),
+    );
+    assert.equal(tokens.seen.length, 1);
+    assert.equal(elsewhere.seen.length, 1);
+  });
 });
