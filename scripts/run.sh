@@ -72,7 +72,9 @@ try() { "$@" || say "could not run: $*"; }
 
 run_check() {
   say "formatter and linter"
-  biome ci --reporter=summary
+  # Without a terminal it would still colour its report.
+  if [ -t 1 ]; then colors=force; else colors=off; fi
+  biome ci --colors=$colors --diagnostic-level=warn bin examples scripts src test package.json tsconfig.json tsconfig.build.json biome.json
   say "types"
   tsc --noEmit
   say "layer test and unit tests"
@@ -93,9 +95,9 @@ case $job in
     VENEER_BUILT=1
     export VENEER_BUILT
     if [ $# -gt 0 ]; then exec node --test "$@"; fi
-    run_check
     try scripts/tools.sh
     if [ "$(id -u)" = 0 ]; then try scripts/corpus.sh debian layered; fi
+    run_check
     say "tests that span rooms"
     find test -name '*.test.ts' ! -path 'test/layers.test.ts' ! -path 'test/corpus/*' ! -path 'test/bench/*' -print0 |
       sort -z | xargs -0 node --test --test-concurrency=2
