@@ -7,8 +7,12 @@
 export interface ByteSource {
   /** Length in bytes. */
   readonly size: number;
-  /** Exactly `length` bytes from `offset`; throws when the range is not inside `size`. May be a view: do not write to it. */
-  read(offset: number, length: number): Buffer;
+  /**
+   * Exactly `length` bytes from `offset`; throws when the range is not inside `size`. May be a view: do not
+   * write to it. With `scratch` (at least `length` bytes) the result may stand in it, which spares an allocation
+   * to those who are done with the bytes before they read again.
+   */
+  read(offset: number, length: number, scratch?: Buffer): Buffer;
 }
 
 /**

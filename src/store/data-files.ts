@@ -21,9 +21,9 @@ export function openStored(path: string): number {
   }
 }
 
-/** Reads exactly `length` bytes at `offset`. */
-export function readExactly(fd: number, offset: number, length: number, path: string): Buffer {
-  const buffer = Buffer.allocUnsafe(length);
+/** Reads exactly `length` bytes at `offset`, into `scratch` if given. */
+export function readExactly(fd: number, offset: number, length: number, path: string, scratch?: Buffer): Buffer {
+  const buffer = scratch?.subarray(0, length) ?? Buffer.allocUnsafe(length);
   try {
     for (let done = 0; done < length; ) {
       const count = readSync(fd, buffer, done, length - done, offset + done);
@@ -46,14 +46,14 @@ export function fileSource(fd: number, path: string): ByteSource {
   const size = fstatSync(fd).size;
   return {
     size,
-    read(offset, length) {
+    read(offset, length, scratch) {
       if (offset < 0 || length < 0 || offset + length > size) {
         throw new VeneerError(
           'store/corrupt',
           `Cannot read ${path} at ${offset}: ${length} bytes are past its end (${size})`,
         );
       }
-      return readExactly(fd, offset, length, path);
+      return readExactly(fd, offset, length, path, scratch);
     },
   };
 }

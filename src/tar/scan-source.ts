@@ -19,6 +19,7 @@ const SMALL_WINDOW = 1 << 13;
 export function scanSource(source: ByteSource, options: ScanSourceOptions): TarScanner {
   const scanner = new TarScanner(options);
   const most = Math.max(512, options.window ?? WINDOW);
+  const scratch = Buffer.allocUnsafeSlow(most);
   let window = most;
   let offset = 0;
   while (offset < source.size && !scanner.ended) {
@@ -30,7 +31,7 @@ export function scanSource(source: ByteSource, options: ScanSourceOptions): TarS
       continue;
     }
     const length = Math.min(window, source.size - offset);
-    scanner.write(source.read(offset, length));
+    scanner.write(source.read(offset, length, scratch));
     offset += length;
     window = Math.min(most, window * 2);
   }
