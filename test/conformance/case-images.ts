@@ -14,7 +14,7 @@ import {
   writeImage,
 } from '../../src/erofs/index.ts';
 import { scanSource, TarScanner } from '../../src/tar/index.ts';
-import { type FileTree, mergeLayers, needsChain, resolveLayer, TreeBuilder } from '../../src/tree/index.ts';
+import { type FileTree, mergeLayers, TreeBuilder } from '../../src/tree/index.ts';
 
 /** An image file, and the files of its device table in order. */
 export interface ImageFile {
@@ -113,14 +113,10 @@ export class CaseImages {
     return this.write(name, mergeLayers(this.layers.map((layer, i) => this.readBack(choose(layer, i)))));
   }
 
-  /** One image a layer for overlayfs, complete for this chain. */
-  layered(): ImageFile[] {
-    const read = (i: number): FileTree => this.readBack(this.layers[i]!.metadata);
-    return this.layers.map(({ metadata }, i) => {
-      if (!needsChain(read(i))) return metadata;
-      const below = mergeLayers(Array.from({ length: i }, (_, j) => read(j)));
-      return this.write(`${i}.linked`, resolveLayer(below, read(i)));
-    });
+  /** Does this metadata image carry file data itself, because its tar could not be mapped? */
+  holdsData(image: ImageFile): boolean {
+    const tree = this.readBack(image);
+    return usedSources(tree).includes(tree.sources[0]!);
   }
 
   readerOf(tree: FileTree): ReadData {

@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { type FileTree, walkTree } from '../../src/tree/index.ts';
 import type { MountLab } from '../support/kernel-mount.ts';
 import type { ImageFile } from './case-images.ts';
 
@@ -30,12 +31,19 @@ async function attempt(program: string, words: readonly string[]): Promise<void>
   }
 }
 
+/** erofs-utils walk a tree by recursion: the deepest of the table need more stack than is usual. */
+function withStack(program: string, words: readonly string[]): Promise<void> {
+  return attempt('sh', ['-c', 'ulimit -s unlimited; exec "$@"', program, program, ...words]);
+}
+
 /** Throws when fsck.erofs finds anything wrong with an image. */
 export async function fsckErofs(program: string, images: readonly ImageFile[]): Promise<void> {
   for (const { path, devices } of images) {
-    await attempt(program, [...devices.map((device) => `--device=${device}`), path]).catch((error: Error) => {
-      throw new Error(`fsck.erofs refuses ${path}: ${error.message}`);
-    });
+    await withStack(program, [...devices.map((device) => `--device=${device}`), path]).catch(
+      (error: Error) => {
+        throw new Error(`fsck.erofs refuses ${path}: ${error.message}`);
+      },
+    );
   }
 }
 
@@ -52,6 +60,24 @@ export async function unpackWithTar(
   return { at, complaints: said.filter((text) => text !== '').join('; ') };
 }
 
+/** Directories that some layer does not name, by path; `everywhere`: none of the layers that have it does. */
+export interface Unnamed {
+  readonly somewhere: ReadonlySet<string>;
+  readonly everywhere: ReadonlySet<string>;
+}
+
+/** Attributes of directories that its layer does not name are everybody's own idea: mkfs.erofs and umoci have no rule. */
+export function findUnnamed(layers: readonly FileTree[]): Unnamed {
+  const somewhere = new Set<string>();
+  const named = new Set<string>();
+  for (const layer of layers) {
+    walkTree(layer, (path, node) => {
+      if (node.children !== null) (node.implied ? somewhere : named).add(path);
+    });
+  }
+  return { somewhere, everywhere: new Set([...somewhere].filter((path) => !named.has(path))) };
+}
+
 /** Layer images and their merge by mkfs.erofs. Throws {@link OracleRefusal}. */
 export async function mkfsImages(
   program: string,
@@ -63,7 +89,7 @@ export async function mkfsImages(
   for (const [i, tar] of tars.entries()) {
     const path = join(directory, `mkfs-${mode}-${i}.erofs`);
     const options = mode === 'i' ? ['--tar=i'] : ['--tar=f', '-Enoinline_data'];
-    await attempt(program, ['--quiet', '--aufs', ...options, path, tar]);
+    await withStack(program, ['--quiet', '--aufs', ...options, path, tar]);
     layers.push({ path, devices: mode === 'i' ? [tar] : [] });
   }
   const path = join(directory, `mkfs-${mode}.erofs`);

@@ -263,12 +263,15 @@ const WHITEOUT: SnapshotEntry = {
   sha256: '',
 };
 
+/** A mark on directories that overlayfs merges; its value, as shown, means nothing here. */
+const ORIGIN = /(^| )trusted\.overlay\.origin="([^"\\]|\\.)*"/;
+
 /** A per-layer image as overlayfs sees it: whiteouts have no attributes that matter, merge hints are left out. */
 export function overlayView(snapshot: Snapshot): Snapshot {
   const view: Snapshot = new Map();
   for (const [path, entry] of snapshot) {
     if (entry.type === 'char' && entry.devMajor === 0 && entry.devMinor === 0) view.set(path, WHITEOUT);
-    else view.set(path, { ...entry, xattrs: entry.xattrs.replace(/(^| )trusted\.overlay\.origin=""/, '') });
+    else view.set(path, { ...entry, xattrs: entry.xattrs.replace(ORIGIN, '').trimStart() });
   }
   return view;
 }

@@ -1,0 +1,43 @@
+/** An image through the whole of veneer: a layout is pulled into a store and mounted, as the command line does it. */
+import { resolve } from 'node:path';
+import { applyMount, planMount, probeCapabilities, unmount } from '../../src/mount/index.ts';
+import { openLayout } from '../../src/oci/index.ts';
+import { type ImageRecord, mountable, pullImage, Store } from '../../src/store/index.ts';
+
+export class StoredImage {
+  private readonly store: Store;
+  private readonly record: ImageRecord;
+
+  private constructor(store: Store, record: ImageRecord) {
+    this.store = store;
+    this.record = record;
+  }
+
+  /** Pulls the only image of an OCI layout into a new store at `root`. */
+  static async pull(root: string, layout: string): Promise<StoredImage> {
+    const store = Store.open(root, { fsync: false });
+    const source = await openLayout(layout);
+    try {
+      return new StoredImage(store, await pullImage(store, source, { name: 'test' }));
+    } finally {
+      await source.close();
+    }
+  }
+
+  /** Mounts it on `target`, calls `use`, and unmounts. */
+  async mounted<T>(target: string, mode: 'merged' | 'layers', use: () => Promise<T>): Promise<T> {
+    const images = await mountable(this.store, this.record, mode);
+    const runDir = this.store.layout.run;
+    const request = { target: resolve(target), mode, images, options: [], backing: 'auto', runDir } as const;
+    applyMount(planMount(request, probeCapabilities()));
+    try {
+      return await use();
+    } finally {
+      unmount(request.target, runDir);
+    }
+  }
+
+  close(): void {
+    this.store.close();
+  }
+}
