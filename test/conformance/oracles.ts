@@ -50,12 +50,13 @@ export async function fsckErofs(program: string, images: readonly ImageFile[]): 
 /** Attributes of directories that no layer names: what veneer gives them, docs/decisions. */
 export const IMPLIED = { mode: 0o755, uid: 0, gid: 0, mtime: 0 } as const;
 
-/** Unpacks with GNU tar; returns where, and what it complained about. */
+/** Unpacks with GNU tar into an empty folder, by default in memory; returns where, and what it complained about. */
 export async function unpackWithTar(
   lab: MountLab,
   tars: readonly string[],
+  into?: string,
 ): Promise<{ at: string; complaints: string }> {
-  const at = await lab.mountMemory();
+  const at = into ?? (await lab.mountMemory());
   const said = (await lab.oracle.ask({ do: 'unpack', layers: tars, into: at, implied: IMPLIED })) as string[];
   return { at, complaints: said.filter((text) => text !== '').join('; ') };
 }

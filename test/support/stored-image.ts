@@ -37,6 +37,15 @@ export class StoredImage {
     }
   }
 
+  /** The image files of a mount and their devices in order. */
+  async images(mode: 'merged' | 'layers'): Promise<{ path: string; devices: string[] }[]> {
+    const images = await mountable(this.store, this.record, mode);
+    return images.map(({ primary, devices }) => ({
+      path: primary,
+      devices: devices.map(({ path }) => path),
+    }));
+  }
+
   close(): void {
     this.store.close();
   }

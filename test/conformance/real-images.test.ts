@@ -1,0 +1,5 @@
+/** Two real images; `npm run test:corpus` has all of them. */
+import { test } from 'node:test';
+import { checkCorpusImage } from '../support/corpus-check.ts';
+
+for (const name of ['debian', 'layered']) test(`the image ${name}`, (t) => checkCorpusImage(t, name));

@@ -1,0 +1,7 @@
+/** Every image of the corpus, every name and byte of it. */
+import { test } from 'node:test';
+import { checkCorpusImage } from '../support/corpus-check.ts';
+
+const IMAGES = ['debian', 'layered', 'wordpressish', 'node-app', 'node-app-zstd', 'debian-v1', 'debian-v2'];
+
+for (const name of IMAGES) test(`the image ${name}`, (t) => checkCorpusImage(t, name));
