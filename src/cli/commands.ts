@@ -1,4 +1,7 @@
-/** The table of commands. Each is loaded only when it is the one that runs. */
+/**
+ * The table of commands. Each is loaded only when it is the one that runs; and commands import the modules they
+ * need instead of a room's index, for every module costs a part of a millisecond at each start.
+ */
 import type { CliCommand } from './command.ts';
 
 export interface CommandEntry {

@@ -61,7 +61,9 @@ async function openImage(
 const isFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
 
 async function openStoredImage(root: string, image: string): Promise<OpenImage> {
-  const { openTree, resolveImage, Store } = await import('../store/index.ts');
+  const { resolveImage } = await import('../store/images.ts');
+  const { openTree } = await import('../store/open-tree.ts');
+  const { Store } = await import('../store/store.ts');
   const store = Store.open(root);
   try {
     const record = resolveImage(store, image);
@@ -83,7 +85,7 @@ async function openStoredImage(root: string, image: string): Promise<OpenImage> 
 
 /** An EROFS file: `devices` are the files of its device table, in order. */
 export async function openImageFile(path: string, devices: readonly string[]): Promise<OpenImageFile> {
-  const { ErofsReader } = await import('../erofs/index.ts');
+  const { ErofsReader } = await import('../erofs/reader.ts');
   const { fileSource } = await import('../store/data-files.ts');
   const descriptors: number[] = [];
   const open = (file: string): ByteSource => {

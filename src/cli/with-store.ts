@@ -5,12 +5,12 @@ import { storeRoot } from './root.ts';
 
 /** The files of the store that mounts use, as their records say. */
 export async function filesInUse(store: Store): Promise<string[]> {
-  return mountedFiles(await import('../mount/index.ts'), store);
+  return mountedFiles(await import('../mount/unmount.ts'), store);
 }
 
 /** The same where the mount room is loaded already. */
 export function mountedFiles(
-  { listMounts }: Pick<typeof import('../mount/index.ts'), 'listMounts'>,
+  { listMounts }: Pick<typeof import('../mount/unmount.ts'), 'listMounts'>,
   store: Store,
 ): string[] {
   return listMounts(store.layout.run).flatMap(({ images }) =>

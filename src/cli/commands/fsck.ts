@@ -34,7 +34,7 @@ and can always be made anew from them. Exit code 1 when something is wrong and w
     positional: { kind: 'tuple', parameters: [] },
   },
   async run(context, flags) {
-    const { fsck } = await import('../../store/index.ts');
+    const { fsck } = await import('../../store/fsck.ts');
     return withStore(context, flags, async (store) => {
       const report = await fsck(store, {
         repair: flags.repair,

@@ -18,8 +18,8 @@ processes left behind. Safe beside running pulls and mounts.`,
     positional: { kind: 'tuple', parameters: [] },
   },
   async run(context, flags) {
-    const { gc } = await import('../../store/index.ts');
-    const mounts = await import('../../mount/index.ts');
+    const { gc } = await import('../../store/gc.ts');
+    const mounts = await import('../../mount/unmount.ts');
     return withStore(context, flags, async (store) => {
       const report = await gc(store, {
         dryRun: flags.dryRun,

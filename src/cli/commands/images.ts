@@ -20,7 +20,7 @@ export default defineCommand<{ readonly names: boolean }, []>({
     positional: { kind: 'tuple', parameters: [] },
   },
   async run(context, flags) {
-    const { listImages } = await import('../../store/index.ts');
+    const { listImages } = await import('../../store/images.ts');
     return withStore(context, flags, async (store) => {
       const images = listImages(store, { onFinding: (finding) => context.out.findings([finding]) });
       if (context.out.json) {

@@ -24,7 +24,8 @@ With IMAGE: only its layers, bottom first.`,
   },
   completes: ['image'],
   async run(context, flags, image) {
-    const { listLayers, resolveImage } = await import('../../store/index.ts');
+    const { listLayers } = await import('../../store/layers.ts');
+    const { resolveImage } = await import('../../store/images.ts');
     return withStore(context, flags, async (store) => {
       const all = listLayers(store, { onFinding: (finding) => context.out.findings([finding]) });
       const wanted =

@@ -92,8 +92,11 @@ async function mountImage(
   image: string,
   target: string,
 ): Promise<undefined> {
-  const { mountable, resolveImage } = await import('../../store/index.ts');
-  const { applyMount, planMount, probeCapabilities } = await import('../../mount/index.ts');
+  const { resolveImage } = await import('../../store/images.ts');
+  const { mountable } = await import('../../store/mountable.ts');
+  const { applyMount } = await import('../../mount/apply.ts');
+  const { probeCapabilities } = await import('../../mount/capabilities.ts');
+  const { planMount } = await import('../../mount/plan.ts');
   return withStore(context, flags, async (store) => {
     const mode = flags.layers ? 'layers' : 'merged';
     // The store must not be swept between the look at its files and the mount that holds them.
@@ -134,7 +137,7 @@ async function mountImage(
 }
 
 async function listAll(context: CliContext, flags: Flags & CommonFlags): Promise<undefined> {
-  const { listMounts } = await import('../../mount/index.ts');
+  const { listMounts } = await import('../../mount/unmount.ts');
   return withStore(context, flags, async (store) => {
     const mounts = listMounts(store.layout.run);
     if (context.out.json) {

@@ -26,7 +26,7 @@ An image that is mounted is refused unless another name leads to it; with --forc
   },
   completes: ['image'],
   async run(context, flags, ...images) {
-    const { removeImage } = await import('../../store/index.ts');
+    const { removeImage } = await import('../../store/rm.ts');
     return withStore(context, flags, async (store) => {
       const mountedFiles = await filesInUse(store);
       let failed = false;

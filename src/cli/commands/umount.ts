@@ -26,7 +26,7 @@ UPPER; those of one with --rw alone are thrown away.`,
   },
   completes: ['folder'],
   async run(context, flags, ...targets) {
-    const { unmount } = await import('../../mount/index.ts');
+    const { unmount } = await import('../../mount/unmount.ts');
     const runDir = join(storeRoot(flags, context.env), 'run');
     let failed = false;
     for (const target of targets) {

@@ -23,7 +23,8 @@ Exit code 1 when something is damaged.`,
   },
   completes: ['image', 'none'],
   async run(context, flags, image) {
-    const { resolveImage, verify } = await import('../../store/index.ts');
+    const { verify } = await import('../../store/verify.ts');
+    const { resolveImage } = await import('../../store/images.ts');
     return withStore(context, flags, async (store) => {
       const only = image === undefined ? {} : { image: resolveImage(store, image) };
       const report = await withProgress(context, flags, ({ onProgress }) =>
