@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { Worker } from 'node:worker_threads';
 import { temporaryDirectory } from '../../test/support/image-builder.ts';
 import { lockStanding, tryLockName, waitForLock } from './locks.ts';
 
@@ -75,4 +77,27 @@ test('waiting ends with the signal', async (t) => {
   await assert.rejects(waiting, { code: 'io/cancelled' });
   assert.equal(waits, 1);
   held?.release();
+});
+
+test('a lock whose file is unlinked by its holder is never held twice', async (t) => {
+  const path = join(temporaryDirectory(t), 'lock');
+  // Only threads that really run at the same time get between the open, the lock and the unlink of another.
+  const script = `
+    const { mkdirSync, rmdirSync } = require('node:fs');
+    const { workerData, parentPort } = require('node:worker_threads');
+    import(workerData.module).then(({ tryLockName }) => {
+      for (let taken = 0; taken < 1500; ) {
+        const lock = tryLockName(workerData.path);
+        if (lock === null) continue;
+        mkdirSync(workerData.path + '.held');
+        rmdirSync(workerData.path + '.held');
+        lock.release();
+        taken++;
+      }
+      parentPort.postMessage('done');
+    });`;
+  const workerData = { path, module: new URL('./locks.ts', import.meta.url).href };
+  const threads = Array.from({ length: 3 }, () => new Worker(script, { eval: true, workerData }));
+  await Promise.all(threads.map((thread) => once(thread, 'message')));
+  await Promise.all(threads.map((thread) => thread.terminate()));
 });
