@@ -1,6 +1,6 @@
 /** Reads a regular file's bytes out of the places where they stand. */
 import type { ByteSource } from '../bytes/io.ts';
-import { fileExtents } from '../erofs/data.ts';
+import { fileExtents } from '../tree/file-data.ts';
 import type { TreeNode } from '../tree/node.ts';
 import type { OpenImage } from './open-image.ts';
 

@@ -5,6 +5,7 @@
  */
 import { alignUp } from '../bytes/align.ts';
 import { VeneerError } from '../errors.ts';
+import { fileExtents } from '../tree/file-data.ts';
 import type { DataSource, Extent, TreeNode } from '../tree/node.ts';
 import { CHUNK_BITS_MASK, CHUNK_INDEX } from './format.ts';
 
@@ -41,13 +42,6 @@ export const COPY = -2;
 
 /** At most this many bytes of chunk map for one file: beyond it lie only absurd holes. */
 const MAX_CHUNK_MAP = 64 * 1024 * 1024;
-
-/** The data runs of a regular file, in file order. */
-export function fileExtents(node: TreeNode): readonly Extent[] {
-  if (node.extents !== null) return node.extents;
-  if (node.source < 0 || node.size === 0) return [];
-  return [{ offset: 0, length: node.size, source: node.source, at: node.at }];
-}
 
 /** Decides the placement of a regular file; null for an empty one. */
 export function placeData(

@@ -3,8 +3,8 @@
  * in byte order, with everything that is on disk about it. Made to be compared.
  */
 import { displayByteString } from '../bytes/byte-string.ts';
+import { fileExtents } from '../tree/file-data.ts';
 import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, type TreeNode } from '../tree/node.ts';
-import { fileExtents } from './data.ts';
 import { LAYOUT_CHUNKED, LAYOUT_INLINE, LAYOUT_PLAIN } from './format.ts';
 import type { DiskInode, ErofsReader } from './reader.ts';
 

@@ -6,6 +6,7 @@
  */
 export type { ByteSink, ByteSource } from '../bytes/io.ts';
 export { bufferSource } from '../bytes/io.ts';
+export type { ReadData } from '../tree/file-data.ts';
 export { dumpImage } from './dump.ts';
 export {
   type ErofsPlan,
@@ -17,4 +18,4 @@ export {
 export { type DiskInode, ErofsReader } from './reader.ts';
 export { SelfContainedWriter } from './self-contained.ts';
 export type { DeviceSlot, Superblock } from './superblock.ts';
-export { deviceTag, type ReadData, writeImage } from './writer.ts';
+export { deviceTag, writeImage } from './writer.ts';

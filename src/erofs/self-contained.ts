@@ -6,9 +6,10 @@ import { alignUp } from '../bytes/align.ts';
 import type { ByteSink } from '../bytes/io.ts';
 import type { TarEntry } from '../tar/entry.ts';
 import { TreeBuilder } from '../tree/build.ts';
+import type { ReadData } from '../tree/file-data.ts';
 import type { Extent, FileTree } from '../tree/node.ts';
 import { imageHeaderSize, planImage } from './plan.ts';
-import { buildHeader, buildMetadata, type ReadData, writeCopies } from './writer.ts';
+import { buildHeader, buildMetadata, writeCopies } from './writer.ts';
 
 /** Output is collected into pieces of this size; longer runs of input go out as they are. */
 const PIECE = 1 << 20;

@@ -5,8 +5,9 @@ import { putByteString } from '../bytes/byte-string.ts';
 import { crc32c } from '../bytes/crc32c.ts';
 import type { ByteSink } from '../bytes/io.ts';
 import { VeneerError } from '../errors.ts';
-import { type Extent, S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../tree/node.ts';
-import { type ChunkedData, COPY, fileExtents, HOLE } from './data.ts';
+import { fillPiece, type ReadData } from '../tree/file-data.ts';
+import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../tree/node.ts';
+import { type ChunkedData, COPY, HOLE } from './data.ts';
 import {
   CHUNK_INDEX,
   CHUNK_INDEXES,
@@ -31,9 +32,6 @@ import {
 } from './format.ts';
 import { type ErofsPlan, type PlannedInode, plannedPath } from './plan.ts';
 import { writeXattrArea } from './xattr.ts';
-
-/** Reads `length` bytes at `at` of a data source of the tree; needed only for data that cannot be mapped. */
-export type ReadData = (source: number, at: number, length: number) => Buffer;
 
 /** Copied data goes out in pieces of this size, bytes. */
 const COPY_PIECE = 1 << 20;
@@ -278,31 +276,11 @@ function copyRange(
   sink: ByteSink,
   read: ReadData,
 ): void {
-  const extents = fileExtents(inode.node);
   for (let done = 0; done < length; done += COPY_PIECE) {
-    const from = begin + done;
     const piece = Buffer.alloc(Math.min(COPY_PIECE, length - done));
-    for (let i = firstExtentBehind(extents, from); i < extents.length; i++) {
-      const extent = extents[i]!;
-      const low = Math.max(extent.offset, from);
-      const high = Math.min(extent.offset + extent.length, from + piece.length);
-      if (low >= high) break;
-      read(extent.source, extent.at + low - extent.offset, high - low).copy(piece, low - from);
-    }
+    fillPiece(inode.node, begin + done, piece, read);
     sink.write(piece, at + done);
   }
-}
-
-/** Index of the first extent that ends behind `offset`; extents are sorted. */
-function firstExtentBehind(extents: readonly Extent[], offset: number): number {
-  let low = 0;
-  let high = extents.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (extents[middle]!.offset + extents[middle]!.length > offset) high = middle;
-    else low = middle + 1;
-  }
-  return low;
 }
 
 /** Two's complement, so that times before 1970 work. */

@@ -1,10 +1,10 @@
 /** `veneer merge` */
 import { createHash } from 'node:crypto';
 import type { ByteSource } from '../../bytes/io.ts';
-import { fileExtents } from '../../erofs/data.ts';
 import { fittingBlockSize, planImage, writeImage } from '../../erofs/index.ts';
 import { VeneerError } from '../../errors.ts';
 import { formatBytes, formatCount } from '../../progress/units.ts';
+import { fileExtents } from '../../tree/file-data.ts';
 import { type DataSource, type FileTree, mergeLayers, S_IFREG, walkTree } from '../../tree/index.ts';
 import { asText, defineCommand, manyOf } from '../command.ts';
 import type { CliContext } from '../context.ts';

@@ -1,7 +1,7 @@
 /** `veneer stat` */
 import { displayByteString } from '../../bytes/byte-string.ts';
-import { fileExtents } from '../../erofs/data.ts';
 import { isoTime } from '../../progress/units.ts';
+import { fileExtents } from '../../tree/file-data.ts';
 import { S_IFLNK, S_IFREG, type TreeNode } from '../../tree/node.ts';
 import { countLinks } from '../../tree/walk.ts';
 import { defineCommand, manyOf } from '../command.ts';
