@@ -4,6 +4,7 @@
 #   check    formatter, types, layer test, unit tests
 #   test     check, then everything that spans rooms; with arguments: just these test files
 #   corpus   the tests on all real images
+#   vm       the tests on other kernels, under QEMU; with arguments: just these test files
 #   bench    side-by-side benchmarks into docs/benchmarks.md
 #   demo     pull, mount and read a real image (or the one given)
 #   build    dist/ only
@@ -13,7 +14,7 @@
 # everything there and begins at once.
 set -eu
 cd "$(dirname "$0")/.."
-job=${1:?"usage: scripts/run.sh check|test|corpus|bench|demo|build"}
+job=${1:?"usage: scripts/run.sh check|test|corpus|vm|bench|demo|build"}
 shift
 PATH=$PWD/node_modules/.bin:$PATH
 export PATH
@@ -99,7 +100,7 @@ case $job in
     if [ "$(id -u)" = 0 ]; then try scripts/corpus.sh debian layered; fi
     run_check
     say "tests that span rooms"
-    find test -name '*.test.ts' ! -path 'test/layers.test.ts' ! -path 'test/corpus/*' ! -path 'test/bench/*' -print0 |
+    find test -name '*.test.ts' ! -path 'test/layers.test.ts' ! -path 'test/corpus/*' ! -path 'test/vm/*' ! -path 'test/bench/*' -print0 |
       sort -z | xargs -0 node --test --test-concurrency=2
     ;;
   corpus)
@@ -110,6 +111,15 @@ case $job in
     VENEER_BUILT=1
     export VENEER_BUILT
     find test/corpus -name '*.test.ts' -print0 | sort -z | xargs -0 node --test --test-concurrency=1
+    ;;
+  vm)
+    ensure_packages test
+    ensure_build
+    try test/vm/setup.sh bookworm bpo sid
+    VENEER_BUILT=1
+    export VENEER_BUILT
+    if [ $# -gt 0 ]; then exec node --test "$@"; fi
+    find test/vm -name '*.test.ts' -print0 | sort -z | xargs -0 node --test --test-concurrency=2
     ;;
   bench)
     ensure_packages bench

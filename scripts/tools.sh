@@ -10,15 +10,14 @@
 #   where   TOOLS is $VENEER_TOOLS, else .cache/tools of the project
 #
 # From Debian sid ($VENEER_TOOLS_SUITE), through this machine's own apt mirror (MIRROR=
-# overrides) with a private configuration, so the host never sees that suite. apt checks
-# the signatures. No root needed, nothing is installed on the host. A set that is there
+# overrides) with a private configuration, so the host never sees that suite.
+# No root needed, nothing is installed on the host. A set that is there
 # costs nothing; it appears complete or not at all.
 set -euo pipefail
 export LC_ALL=C
 umask 022
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 SUITE=${VENEER_TOOLS_SUITE:-sid}
-KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 TOOLS=${VENEER_TOOLS:-$HERE/../.cache/tools}
 mkdir -p "$TOOLS/bin"
 TOOLS=$(cd "$TOOLS" && pwd)
@@ -51,27 +50,14 @@ work=$TOOLS/.work
 rm -rf "$work"
 mkdir -p "$work"
 trap 'rm -rf "$work"' EXIT
-[ -e "$KEYRING" ] || die "needs the package debian-archive-keyring"
-mirror=${MIRROR:-$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' 2>/dev/null |
-  awk '$2 ~ /^(bookworm|trixie|forky|sid|stable|testing|unstable)$/ { print $1; exit }')}
-[ -n "$mirror" ] || die "no Debian archive in apt's sources; set MIRROR"
-
+. "$HERE/private-apt.sh"
 apt=$work/apt
-mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
-printf '%s\n' 'Types: deb' "URIs: $mirror" "Suites: $SUITE" 'Components: main' \
-  "Architectures: $(dpkg --print-architecture)" "Signed-By: $KEYRING" >"$apt/debian.sources"
-# An empty status file: apt then takes the C library along instead of trusting the host's.
-options=(-o "Dir::Etc::sourcelist=$apt/debian.sources" -o Dir::Etc::sourceparts=/dev/null
-  -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null
-  -o "Dir::State::lists=$apt/lists" -o "Dir::Cache=$apt/cache" -o Dir::State::status=/dev/null
-  -o "Dir::State::extended_states=$apt/extended" -o "Dir::Log=$apt" -o "APT::Sandbox::User=$(id -un)"
-  -o Acquire::Languages=none -o Debug::NoLocking=1 -o APT::Get::AllowUnauthenticated=false)
-apt-get -qq "${options[@]}" update >&2
+private_apt "$apt" "$SUITE"
 
 for set in "${todo[@]}"; do
   ready "$set" && continue
   # shellcheck disable=SC2046
-  apt-get -qq -y "${options[@]}" -o Dpkg::Use-Pty=0 --no-install-recommends --download-only \
+  apt-get -qq -y "${APT[@]}" -o Dpkg::Use-Pty=0 --no-install-recommends --download-only \
     install $(packages_of "$set") >/dev/null
   new=$work/$set
   mkdir "$new"
