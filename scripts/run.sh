@@ -71,16 +71,41 @@ ensure_build() {
 # Oracles and images that cannot be had are skipped by the tests with the reason; in CI they fail there.
 try() { "$@" || say "could not run: $*"; }
 
-run_check() {
-  say "formatter and linter"
-  # Without a terminal it would still colour its report.
-  if [ -t 1 ]; then colors=force; else colors=off; fi
-  biome ci --colors=$colors --diagnostic-level=warn bin examples scripts src test package.json tsconfig.json tsconfig.build.json biome.json
-  say "types"
-  tsc --noEmit
-  say "layer test and unit tests"
-  node --test test/layers.test.ts 'src/**/*.test.ts'
+# One step of several: the others still run when it fails, and the job fails in the end.
+failed=
+step() {
+  say "$1"
+  name=$1
+  shift
+  "$@" || failed="$failed, $name"
 }
+
+finish() {
+  if [ -z "$failed" ]; then exit 0; fi
+  say "failed: ${failed#, }"
+  exit 1
+}
+
+run_check() {
+  # Without a terminal biome would still colour its report.
+  if [ -t 1 ]; then colors=force; else colors=off; fi
+  step "formatter and linter" biome ci "--colors=$colors" --diagnostic-level=warn \
+    bin examples scripts src test package.json tsconfig.json tsconfig.build.json biome.json
+  step types tsc --noEmit
+  step "layer test and unit tests" node --test test/layers.test.ts 'src/**/*.test.ts'
+}
+
+# Test files below test/, NUL-separated, in a stable order; the arguments narrow `find` down.
+test_files() { find test -name '*.test.ts' "$@" -print0 | sort -z; }
+
+span_tests() {
+  test_files ! -path test/layers.test.ts ! -path 'test/corpus/*' ! -path 'test/bench/*' ! -path 'test/vm/*' |
+    xargs -0r node --test --test-concurrency=2
+}
+
+corpus_tests() { test_files -path 'test/corpus/*' | xargs -0r node --test --test-concurrency=1; }
+
+vm_tests() { test_files -path 'test/vm/*' | xargs -0r node --test --test-concurrency=2; }
 
 ensure_modules
 case $job in
@@ -89,6 +114,7 @@ case $job in
     ;;
   check)
     run_check
+    finish
     ;;
   test)
     ensure_packages test
@@ -99,9 +125,8 @@ case $job in
     try scripts/tools.sh
     if [ "$(id -u)" = 0 ]; then try scripts/corpus.sh debian layered; fi
     run_check
-    say "tests that span rooms"
-    find test -name '*.test.ts' ! -path 'test/layers.test.ts' ! -path 'test/corpus/*' ! -path 'test/vm/*' ! -path 'test/bench/*' -print0 |
-      sort -z | xargs -0 node --test --test-concurrency=2
+    step "tests that span rooms" span_tests
+    finish
     ;;
   corpus)
     ensure_packages corpus
@@ -110,7 +135,8 @@ case $job in
     try scripts/corpus.sh
     VENEER_BUILT=1
     export VENEER_BUILT
-    find test/corpus -name '*.test.ts' -print0 | sort -z | xargs -0 node --test --test-concurrency=1
+    step "tests on real images" corpus_tests
+    finish
     ;;
   vm)
     ensure_packages test
@@ -119,7 +145,8 @@ case $job in
     VENEER_BUILT=1
     export VENEER_BUILT
     if [ $# -gt 0 ]; then exec node --test "$@"; fi
-    find test/vm -name '*.test.ts' -print0 | sort -z | xargs -0 node --test --test-concurrency=2
+    step "tests in virtual machines" vm_tests
+    finish
     ;;
   bench)
     ensure_packages bench
