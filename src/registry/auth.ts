@@ -6,7 +6,8 @@ import { type BodyLimits, readBody } from './body.ts';
 import { type Challenge, parseChallenges } from './challenge.ts';
 import type { Credentials } from './credentials.ts';
 import { statusError } from './status.ts';
-import { type Exchange, type Reply, showUrl, type Transport } from './transport.ts';
+import type { Exchange, Reply, Transport } from './transport.ts';
+import { showUrl } from './transport-errors.ts';
 
 export interface AuthOptions {
   readonly transport: Transport;

@@ -2,7 +2,8 @@
 import type { IncomingMessage } from 'node:http';
 import { VeneerError } from '../errors.ts';
 import { UnavailableError } from './retry.ts';
-import { bodyError, type Reply, showUrl } from './transport.ts';
+import type { Reply } from './transport.ts';
+import { bodyError, showUrl } from './transport-errors.ts';
 
 export interface BodyLimits {
   /** Milliseconds without a byte until the body counts as stalled. */

@@ -19,7 +19,8 @@ import { streamBody } from './body.ts';
 import { RegistryClient, type Timeouts } from './client.ts';
 import type { Credentials } from './credentials.ts';
 import { DEFAULT_RETRY, type RetryPolicy, UnavailableError, waitToRetry } from './retry.ts';
-import { discardBody, type Reply, showUrl } from './transport.ts';
+import { discardBody, type Reply } from './transport.ts';
+import { showUrl } from './transport-errors.ts';
 
 export interface RegistryOptions {
   /** Allow plain HTTP and unknown certificates. Loopback registries may have plain HTTP without it. */

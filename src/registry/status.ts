@@ -2,7 +2,8 @@
 import * as v from 'valibot';
 import { VeneerError } from '../errors.ts';
 import { parseRetryAfter, UnavailableError } from './retry.ts';
-import { discardBody, type Reply, showUrl } from './transport.ts';
+import { discardBody, type Reply } from './transport.ts';
+import { showUrl } from './transport-errors.ts';
 
 const MAX_BODY = 64 << 10;
 const MAX_SHOWN = 200;

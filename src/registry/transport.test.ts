@@ -4,7 +4,8 @@ import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
 import { describe, it, type TestContext } from 'node:test';
 import { withCode } from '../../test/support/pull-source.ts';
-import { discardBody, showUrl, Transport, type TransportOptions } from './transport.ts';
+import { discardBody, Transport, type TransportOptions } from './transport.ts';
+import { showUrl } from './transport-errors.ts';
 
 function makeTransport(t: TestContext, host: string, options: Partial<TransportOptions> = {}): Transport {
   const transport = new Transport({
