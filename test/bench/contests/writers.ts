@@ -1,33 +1,20 @@
 /** The writers alone, on uncompressed tars: metadata images, the merge, self-contained images. */
-import { copyFileSync, linkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { Contest } from '../contest.ts';
 import { type BenchImage, sizeOf, warm } from '../inputs.ts';
 import { type BenchLab, run, runVeneer, veneer } from '../lab.ts';
 import { layerImage, mergedImage, mkfsLayers, mkfsMerge, shell } from '../peers.ts';
 
-/** The tars under names of their own in the working folder, so that results beside them are ours to remove. */
-function placeTars(image: BenchImage, folder: string): string[] {
-  return image.tars.map((tar) => {
-    const copy = join(folder, basename(tar));
-    try {
-      linkSync(tar, copy);
-    } catch {
-      copyFileSync(tar, copy); // another file system
-    }
-    return copy;
-  });
-}
-
 const numbered = (out: string, count: number): string[] =>
   Array.from({ length: count }, (_, i) => layerImage(out, i));
-/** What `veneer index TAR` writes, beside it. */
-const indexOf = (tar: string): string => `${tar}.erofs`;
+/** What veneer makes of the tars when it writes into a folder. */
+const resultsIn = (folder: string, image: BenchImage): string[] =>
+  image.tars.map((tar) => join(folder, `${basename(tar)}.erofs`));
 
 export function indexContests(lab: BenchLab): Contest[] {
   return lab.images.map((image) => {
     const count = image.tars.length;
-    const tars = image.tars.map((tar) => lab.path(`ours/${basename(tar)}`));
+    const results = resultsIn(lab.path('ours'), image);
     return {
       name: 'index',
       title: `Metadata images of all uncompressed layer tars: ${image.name}`,
@@ -36,12 +23,12 @@ export function indexContests(lab: BenchLab): Contest[] {
         {
           key: 'ours',
           title: 'veneer index',
-          argv: veneer('index', ...tars, '--quiet'),
+          argv: veneer('index', '-o', lab.path('ours'), ...image.tars, '--quiet'),
           before: () => {
-            placeTars(image, lab.fresh('ours'));
+            lab.fresh('ours');
             warm(image.tars);
           },
-          bytes: () => sizeOf(tars.map(indexOf)),
+          bytes: () => sizeOf(results),
           after: () => lab.remove('ours'),
         },
         {
@@ -68,7 +55,7 @@ export function indexContests(lab: BenchLab): Contest[] {
 export function mergeContests(lab: BenchLab): Contest[] {
   return lab.images.map((image) => {
     const count = image.tars.length;
-    const tars = image.tars.map((tar) => lab.path(`ours/${basename(tar)}`));
+    const results = resultsIn(lab.path('ours'), image);
     const fsmeta = lab.path('ours/merged.erofs');
     let placed = false;
     return {
@@ -79,12 +66,11 @@ export function mergeContests(lab: BenchLab): Contest[] {
         {
           key: 'ours',
           title: 'veneer merge',
-          argv: veneer('merge', ...tars.map(indexOf), '-o', fsmeta, '--quiet'),
+          argv: veneer('merge', '-o', fsmeta, ...results, '--quiet'),
           before: () => {
             if (placed) return;
             placed = true;
-            placeTars(image, lab.fresh('ours'));
-            runVeneer('index', ...tars, '--quiet');
+            runVeneer('index', '-o', lab.fresh('ours'), ...image.tars, '--quiet');
           },
           bytes: () => sizeOf([fsmeta]),
           after: () => lab.remove('ours/merged.erofs'),
@@ -118,7 +104,7 @@ export function mergeContests(lab: BenchLab): Contest[] {
 export function convertContests(lab: BenchLab): Contest[] {
   return lab.images.map((image) => {
     const count = image.tars.length;
-    const results = image.tars.map((tar) => lab.path(`ours/${basename(tar)}.erofs`));
+    const results = resultsIn(lab.path('ours'), image);
     return {
       name: 'convert',
       title: `Self-contained images of all uncompressed layer tars: ${image.name}`,
@@ -127,7 +113,7 @@ export function convertContests(lab: BenchLab): Contest[] {
         {
           key: 'ours',
           title: 'veneer convert',
-          argv: veneer('convert', ...image.tars, '-o', lab.path('ours'), '--quiet'),
+          argv: veneer('convert', '-o', lab.path('ours'), ...image.tars, '--quiet'),
           before: () => {
             lab.fresh('ours');
             warm(image.tars);
