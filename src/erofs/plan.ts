@@ -392,6 +392,10 @@ function copiedBytes(inode: PlannedInode, blockSize: number): number {
   return inode.data?.kind === 'chunked' ? inode.data.copied : 0;
 }
 
+/** The blocks of the file systems that raw disks are written to: what begins on one can be shared with them, see docs/decisions/0051. */
+const DEVICE_ALIGNMENT = 4096;
+
+/** Devices stand behind each other in the unified space, each on a 4096-byte boundary. */
 function placeDevices(
   sources: readonly DataSource[],
   used: Uint8Array,
@@ -399,12 +403,13 @@ function placeDevices(
   blockSize: number,
 ): PlannedDevice[] {
   const devices: PlannedDevice[] = [];
-  let uniaddr = imageSize / blockSize;
+  const align = (block: number): number => alignUp(block * blockSize, DEVICE_ALIGNMENT) / blockSize;
+  let uniaddr = align(imageSize / blockSize);
   for (let source = 0; source < sources.length; source++) {
     if (used[source] === 0) continue;
     const blocks = Math.ceil(sources[source]!.size / blockSize);
     devices.push({ source, blocks, uniaddr });
-    uniaddr += blocks;
+    uniaddr = align(uniaddr + blocks);
   }
   // block addresses are 32 bits wide, and all ones means a hole
   if (uniaddr >= 0xffffffff || devices.length > 0xffff) {
