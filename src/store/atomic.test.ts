@@ -4,32 +4,32 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { temporaryDirectory } from '../../test/support/image-builder.ts';
 import {
-  makeDirectory,
+  makeDirectories,
   publishDirectory,
   unpublishDirectory,
   unpublishFile,
   writeFileAtomic,
 } from './atomic.ts';
 
-test('a file is replaced whole and leaves nothing beside it', (t) => {
+test('a file is replaced whole and leaves nothing beside it', async (t) => {
   const root = temporaryDirectory(t);
   const work = join(root, 'work');
   mkdirSync(work);
   const path = join(root, 'file');
-  writeFileAtomic(path, 'one', { work, fsync: true });
-  writeFileAtomic(path, 'two', { work, fsync: false, mode: 0o600 });
+  await writeFileAtomic(path, 'one', { work, fsync: true });
+  await writeFileAtomic(path, 'two', { work, fsync: false, mode: 0o600 });
   assert.equal(readFileSync(path, 'utf8'), 'two');
   assert.equal(statSync(path).mode & 0o777, 0o600);
   assert.deepEqual(readdirSync(work), []);
 });
 
-test('a write that cannot get its name leaves no temporary file', (t) => {
+test('a write that cannot get its name leaves no temporary file', async (t) => {
   const root = temporaryDirectory(t);
   const work = join(root, 'work');
   mkdirSync(work);
   const path = join(root, 'taken');
   mkdirSync(join(path, 'inside'), { recursive: true });
-  assert.throws(() => writeFileAtomic(path, 'x', { work, fsync: false }));
+  await assert.rejects(writeFileAtomic(path, 'x', { work, fsync: false }));
   assert.deepEqual(readdirSync(work), []);
 });
 
@@ -67,7 +67,7 @@ test('what is unpublished is gone at once and whole elsewhere', (t) => {
 
 test('directories are private and made with their parents', (t) => {
   const path = join(temporaryDirectory(t), 'a', 'b', 'c');
-  makeDirectory(path, true);
-  makeDirectory(path, true);
+  makeDirectories([path], { fsync: true });
+  makeDirectories([path], { fsync: true });
   assert.equal(statSync(path).mode & 0o777, 0o700);
 });

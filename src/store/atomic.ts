@@ -16,9 +16,8 @@ import {
   renameSync,
   rmSync,
   unlinkSync,
-  writeSync,
 } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { errnoName, isMissing } from './io-errors.ts';
@@ -45,76 +44,73 @@ export function syncPathNow(path: string): void {
 }
 
 /**
- * Makes one directory (0700) unless it is there.
- *
- * A crash leaves at most an empty directory. Its own entry is made durable too: what is renamed into it later
- * would be lost with it.
+ * Makes directories (0700) that are missing, parents too, and makes their entries durable: what is renamed into
+ * them later would be lost with them. A crash leaves at most empty directories.
  */
-export function makeDirectory(path: string, fsyncParent: boolean): void {
-  try {
-    mkdirSync(path, { mode: 0o700 });
-  } catch (error) {
-    if (errnoName(error) === 'EEXIST') return;
-    if (!isMissing(error)) throw error;
-    const parent = dirname(path);
-    if (parent === path) throw error;
-    makeDirectory(parent, fsyncParent);
-    makeDirectory(path, fsyncParent);
-    return;
-  }
-  if (fsyncParent) syncPathNow(dirname(path));
-}
-
-function writeAll(fd: number, data: Buffer): void {
-  let at = 0;
-  while (at < data.length) at += writeSync(fd, data, at, data.length - at);
+export function makeDirectories(paths: readonly string[], options: { fsync: boolean }): void {
+  const changed = new Set<string>();
+  const make = (path: string): void => {
+    try {
+      mkdirSync(path, { mode: 0o700 });
+      changed.add(dirname(path));
+    } catch (error) {
+      if (errnoName(error) === 'EEXIST') return;
+      if (!isMissing(error) || dirname(path) === path) throw error;
+      make(dirname(path));
+      make(path);
+    }
+  };
+  for (const path of paths) make(path);
+  if (options.fsync) for (const path of changed) syncPathNow(path);
 }
 
 /**
- * Writes a small new file at `path`, durable but without the rename: for files in a directory that has no
- * final name yet. A crash leaves part of it, inside a directory that is swept.
+ * Writes a small new file in a directory that has no final name yet. A crash leaves part of it there, and the
+ * directory is swept.
  */
-export function writeNewFile(
+export async function writeNewFile(
   path: string,
   data: Buffer | string,
   options: { fsync: boolean; mode?: number },
-): void {
-  const fd = openSync(path, 'wx', options.mode ?? 0o444);
+): Promise<void> {
+  const file = await open(path, 'wx', options.mode ?? 0o444);
   try {
-    writeAll(fd, typeof data === 'string' ? Buffer.from(data) : data);
-    if (options.fsync) fsyncSync(fd);
+    await file.writeFile(data);
+    if (options.fsync) await file.sync();
   } finally {
-    closeSync(fd);
+    await file.close();
   }
 }
 
 /**
- * Puts a small file under its final name, replacing what is there.
+ * Puts a small file under its final name, replacing what is there. The name itself is durable once its directory
+ * is synced (see {@link syncPath}).
  *
- * A crash before the rename leaves `work/RANDOM`, which goes with its work directory; one after the rename but
- * before the directory is durable leaves the old content or the new, each whole.
+ * A crash before the rename leaves `work/RANDOM`, which goes with its work directory; one before the directory
+ * is durable leaves the old content or the new, each whole.
  */
-export function writeFileAtomic(
+export async function writeFileAtomic(
   path: string,
   data: Buffer | string,
   options: { work: string; fsync: boolean; mode?: number },
-): void {
+): Promise<void> {
   const temporary = join(options.work, randomBytes(9).toString('hex'));
   try {
-    writeNewFile(temporary, data, options);
+    await writeNewFile(temporary, data, options);
     renameSync(temporary, path);
   } catch (error) {
     rmSync(temporary, { force: true });
     throw error;
   }
-  if (options.fsync) syncPathNow(dirname(path));
 }
 
 /**
- * Gives a finished directory its final name. Its files must be durable already; they become read-only here.
+ * Gives a finished directory its final name. Its files must be durable already; they become read-only here. The
+ * name itself is durable once the directory above is synced (see {@link syncPath}), which a pull does once for all.
  *
  * Returns false, and leaves `from` alone, when the final name is taken: two writers of one digest wrote the same.
- * A crash before the rename leaves `from`, which goes with its work directory; one after it leaves `to` complete.
+ * A crash before the rename leaves `from`, which goes with its work directory; one after it leaves `to`, complete,
+ * or `from`.
  */
 export async function publishDirectory(
   from: string,
@@ -130,7 +126,6 @@ export async function publishDirectory(
     if (name === 'ENOTEMPTY' || name === 'EEXIST') return false;
     throw error;
   }
-  if (options.fsync) await syncPath(dirname(to));
   return true;
 }
 

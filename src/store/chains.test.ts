@@ -71,6 +71,24 @@ test('a merged image has the same bytes from memory and from stored layers', asy
   assert.ok(readFileSync(after!.primary).equals(bytes));
 });
 
+test('a layer that comes twice is merged twice', async (t) => {
+  const [base, change] = sampleTars();
+  const { store, record } = await pulled(t, [base!, change!, base!]);
+  const open = await openTree(store, record);
+  t.after(() => open.close());
+  const etc = open.tree.root.children!.get('etc')!;
+  assert.ok(etc.children!.has('removed'), 'back again');
+  const bin = open.tree.root.children!.get('usr')!.children!.get('bin')!;
+  assert.notEqual(
+    bin.children!.get('tool'),
+    bin.children!.get('tool-link'),
+    'the old file lives on under its link',
+  );
+  const [before] = await mountable(store, record, 'merged');
+  rmSync(store.layout.chain(record.chainId), { recursive: true });
+  assert.deepEqual(await mountable(store, record, 'merged'), [before]);
+});
+
 test('the device table of every image names the files that are handed out', async (t) => {
   const { store, record } = await pulled(t, [...hardTars(), archive(dir('no-data'), file('no-data/empty'))]);
   for (const mode of ['merged', 'layers'] as const) {

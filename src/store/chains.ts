@@ -1,42 +1,22 @@
 /** Metadata images over several layers: the merged image of a chain, and single layers that lean on lower ones. */
 import { randomBytes } from 'node:crypto';
-import { closeSync, mkdirSync, statSync } from 'node:fs';
+import { closeSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { ErofsReader, fittingBlockSize, planImage } from '../erofs/index.ts';
-import { VeneerError } from '../errors.ts';
 import { mergeLayers } from '../tree/merge.ts';
 import type { FileTree } from '../tree/node.ts';
 import { resolveLayer } from '../tree/resolve.ts';
 import { discard, publishDirectory, writeNewFile } from './atomic.ts';
 import { chainOf } from './chain-ids.ts';
+import { findChainRecord } from './chain-records.ts';
 import { DataFiles, fileSource, openStored } from './data-files.ts';
 import { writeImageFile } from './image-file.ts';
 import { storeError } from './io-errors.ts';
 import { layerImage, readLayer } from './layers.ts';
 import { CHAIN_FACTS, CHAIN_IMAGE, digestHex, LAYER_IMAGE } from './layout.ts';
 import { type Lock, throwIfAborted, tryLockName, waitForLock } from './locks.ts';
-import { type ChainRecord, readChainRecord, recordText } from './records.ts';
+import { type ChainRecord, recordText } from './records.ts';
 import type { Store } from './store.ts';
-
-/** True when the merged image of the chain is stored. */
-export function hasChain(store: Store, chainId: string): boolean {
-  return statSync(store.layout.chain(chainId), { throwIfNoEntry: false })?.isDirectory() ?? false;
-}
-
-/** Reads chains/HEX/chain.json or linked/HEX/chain.json; null when it is not there. Throws `store/corrupt`. */
-export function findChainRecord(directory: string, chainId: string): ChainRecord | null {
-  let record: ChainRecord;
-  try {
-    record = readChainRecord(join(directory, CHAIN_FACTS));
-  } catch (error) {
-    if (error instanceof VeneerError && error.code === 'store/missing') return null;
-    throw error;
-  }
-  if (record.chainId === chainId && chainOf(record.diffIds) === chainId) return record;
-  throw new VeneerError('store/corrupt', `Cannot read ${directory}: it is about another chain`, {
-    hint: 'run `veneer fsck --repair`',
-  });
-}
 
 /** The tree of a stored layer, read back from layer.erofs; sources carry digests and sizes. */
 export function readLayerTree(store: Store, diffId: string): FileTree {
@@ -80,7 +60,7 @@ async function publishChain(
     const devices = plan.devices.map(({ source }) => files.device(tree.sources[source]!));
     const { chainId, diffIds } = target;
     const record: ChainRecord = { version: 1, chainId, diffIds, image, devices };
-    writeNewFile(join(work, CHAIN_FACTS), recordText(record), { fsync: store.fsync });
+    await writeNewFile(join(work, CHAIN_FACTS), recordText(record), { fsync: store.fsync });
     const published = await publishDirectory(work, target.directory, {
       fsync: store.fsync,
       files: [target.file, CHAIN_FACTS],

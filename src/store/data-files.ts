@@ -22,7 +22,13 @@ export function openStored(path: string): number {
 }
 
 /** Reads exactly `length` bytes at `offset`, into `scratch` if given. */
-export function readExactly(fd: number, offset: number, length: number, path: string, scratch?: Buffer): Buffer {
+export function readExactly(
+  fd: number,
+  offset: number,
+  length: number,
+  path: string,
+  scratch?: Buffer,
+): Buffer {
   const buffer = scratch?.subarray(0, length) ?? Buffer.allocUnsafe(length);
   try {
     for (let done = 0; done < length; ) {

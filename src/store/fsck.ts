@@ -7,7 +7,7 @@ import { digestOf } from '../oci/digest.ts';
 import { discard, unpublishDirectory, unpublishFile } from './atomic.ts';
 import { isImageFile, listDirectory, syncCatalog } from './catalog.ts';
 import { imageChains } from './chain-ids.ts';
-import { findChainRecord } from './chains.ts';
+import { findChainRecord } from './chain-records.ts';
 import { removeDatabase } from './db.ts';
 import { imageBlobs, sweepDebris } from './gc.ts';
 import { readBlob } from './images.ts';

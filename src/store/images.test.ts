@@ -61,19 +61,19 @@ test('a prefix that fits two images names both', async (t) => {
   const store = await storeWith(temporaryDirectory(t), ['one:latest']);
   t.after(() => store.close());
   const one = resolveImage(store, 'one');
-  const named = (name: string, digits: string): void => {
+  const named = async (name: string, digits: string): Promise<void> => {
     const digest = `sha256:${digits.padEnd(64, '0')}`;
-    putImage(store, { ...one, name, manifest: { ...one.manifest, digest } });
+    await putImage(store, { ...one, name, manifest: { ...one.manifest, digest } });
   };
-  named('two:latest', 'abcdef1');
-  named('three:latest', 'abcdef2');
+  await named('two:latest', 'abcdef1');
+  await named('three:latest', 'abcdef2');
   assert.throws(() => resolveImage(store, 'abcdef'), {
     code: 'store/ambiguous',
     message: /three:latest .*two:latest/,
   });
   assert.equal(resolveImage(store, 'abcdef1').name, 'two:latest');
   assert.throws(() => resolveImage(store, 'ab'), { code: 'store/no-image' }, 'too short to be a digest');
-  named('four:latest', 'abcdef1');
+  await named('four:latest', 'abcdef1');
   assert.equal(resolveImage(store, 'sha256:abcdef1').manifest.digest, `sha256:${'abcdef1'.padEnd(64, '0')}`);
 });
 

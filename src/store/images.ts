@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { type Finding, VeneerError } from '../errors.ts';
 import { formatReference, parseReference } from '../oci/reference.ts';
-import { writeFileAtomic } from './atomic.ts';
+import { syncPath, writeFileAtomic } from './atomic.ts';
 import { syncCatalog } from './catalog.ts';
 import { isMissing, storeError } from './io-errors.ts';
 import { type ImageRecord, readImageRecord, recordText } from './records.ts';
@@ -46,10 +46,11 @@ export function findImage(store: Store, name: string): ImageRecord | null {
  * Publishes the record: the last step of a pull. The name leads to the old image or to the new one, at any moment;
  * all that the record names is complete and durable before. The database follows when it is next asked.
  */
-export function putImage(store: Store, record: ImageRecord): void {
+export async function putImage(store: Store, record: ImageRecord): Promise<void> {
   const path = store.layout.image(record.name);
   try {
-    writeFileAtomic(path, recordText(record), { work: store.work(), fsync: store.fsync, mode: 0o600 });
+    await writeFileAtomic(path, recordText(record), { work: store.work(), fsync: store.fsync, mode: 0o600 });
+    if (store.fsync) await syncPath(store.layout.images);
   } catch (error) {
     throw storeError(`write ${path}`, error);
   }

@@ -22,16 +22,14 @@ function held(fd: number, beforeClose?: () => void): Lock {
   };
 }
 
-function openLock(path: string): number {
-  return openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
-}
-
 /**
  * Takes the lock of a file that is never unlinked (ROOT/lock), or returns null when somebody is in the way.
  * With `block` the thread waits, which is only right for locks that are held without waiting for anything.
  */
 export function lockStanding(path: string, kind: 'shared' | 'exclusive', block: boolean): Lock | null {
-  const fd = openLock(path);
+  // A shared lock needs no right to write: a store on a read-only disk can be read.
+  const access = kind === 'shared' ? constants.O_RDONLY : constants.O_RDWR;
+  const fd = openSync(path, access | constants.O_CREAT, 0o600);
   try {
     if (flock(fd, kind, { block })) return held(fd);
   } catch (error) {
@@ -52,7 +50,7 @@ export function lockStanding(path: string, kind: 'shared' | 'exclusive', block: 
  */
 export function tryLockName(path: string): Lock | null {
   for (;;) {
-    const fd = openLock(path);
+    const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
     try {
       if (!flock(fd, 'exclusive', { block: false })) {
         closeSync(fd);

@@ -1,13 +1,14 @@
 /** What a mount of a stored image needs: which files, in which order, of which size. */
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
-import { deviceTag } from '../erofs/writer.ts';
 import { VeneerError } from '../errors.ts';
-import { ensureChain, ensureLinkedLayers } from './chains.ts';
+import { chainIds } from '../oci/digest.ts';
+import { chainOf } from './chain-ids.ts';
+import { findChainRecord } from './chain-records.ts';
 import { storeError } from './io-errors.ts';
 import { readLayer } from './layers.ts';
-import { CHAIN_IMAGE, LAYER_IMAGE, LAYER_TAR } from './layout.ts';
-import type { ChainRecord, DeviceRecord, ImageRecord } from './records.ts';
+import { CHAIN_IMAGE, digestHex, LAYER_IMAGE, LAYER_TAR } from './layout.ts';
+import type { ChainRecord, DeviceRecord, ImageRecord, LayerRecord } from './records.ts';
 import type { Store } from './store.ts';
 
 export interface MountDevice {
@@ -45,19 +46,44 @@ export async function mountable(
 ): Promise<MountableImage[]> {
   const diffIds = image.layers.map((layer) => layer.diffId);
   if (mode === 'merged') {
-    const record = await ensureChain(store, diffIds, options);
+    const chainId = chainOf(diffIds);
+    const stored = findChainRecord(store.layout.chain(chainId), chainId);
+    // Loaded when something has to be made, which mostly it has not.
+    const record = stored ?? (await (await import('./chains.ts')).ensureChain(store, diffIds, options));
     return [describe(store, join(store.layout.chain(record.chainId), CHAIN_IMAGE), record)];
   }
-  const linked = await ensureLinkedLayers(store, diffIds, options);
+  const layers = new Map(diffIds.map((diffId) => [diffId, readLayer(store, diffId)]));
+  const linked = await linkedRecords(store, layers, diffIds, options);
   return diffIds.map((diffId, i) => {
-    const record = linked[i]!;
-    if (record !== null) {
+    const record = linked[i];
+    if (record !== null && record !== undefined) {
       return describe(store, join(store.layout.linkedLayer(record.chainId), LAYER_IMAGE), record);
     }
-    const layer = readLayer(store, diffId);
-    const devices: DeviceRecord[] = layer.usesTar ? [{ diffId, file: LAYER_TAR, size: layer.tarSize }] : [];
-    return describe(store, join(store.layout.layer(diffId), LAYER_IMAGE), { image: layer.image, devices });
+    const { usesTar, tarSize, image: facts } = layers.get(diffId)!;
+    const devices: DeviceRecord[] = usesTar ? [{ diffId, file: LAYER_TAR, size: tarSize }] : [];
+    return describe(store, join(store.layout.layer(diffId), LAYER_IMAGE), { image: facts, devices });
   });
+}
+
+/** The chain's own image of each layer that needs one, null for the others; what is missing is made. */
+async function linkedRecords(
+  store: Store,
+  layers: ReadonlyMap<string, LayerRecord>,
+  diffIds: readonly string[],
+  options: { signal?: AbortSignal },
+): Promise<(ChainRecord | null)[]> {
+  const found: (ChainRecord | null)[] = [];
+  const chains = chainIds(diffIds);
+  for (const [i, diffId] of diffIds.entries()) {
+    if (!layers.get(diffId)!.needsChain) {
+      found.push(null);
+      continue;
+    }
+    const record = findChainRecord(store.layout.linkedLayer(chains[i]!), chains[i]!);
+    if (record === null) return (await import('./chains.ts')).ensureLinkedLayers(store, diffIds, options);
+    found.push(record);
+  }
+  return found;
 }
 
 function describe(
@@ -70,7 +96,7 @@ function describe(
     const path = join(store.layout.layer(device.diffId), device.file);
     checkSize(path, device.size);
     const digest = device.file === LAYER_TAR ? device.diffId : readLayer(store, device.diffId).image.digest;
-    return { path, size: device.size, tag: deviceTag(digest) };
+    return { path, size: device.size, tag: digestHex(digest) };
   });
   return { primary, size: record.image.size, digest: record.image.digest, devices };
 }

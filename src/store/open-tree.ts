@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { ErofsReader } from '../erofs/reader.ts';
 import { VeneerError } from '../errors.ts';
-import { type Extent, type FileTree, S_IFMT, S_IFREG, type TreeNode } from '../tree/node.ts';
+import { fileExtents } from '../tree/file-data.ts';
+import { type FileTree, S_IFMT, S_IFREG, type TreeNode } from '../tree/node.ts';
 import { ensureChain } from './chains.ts';
 import { DataFiles, fileSource, openStored } from './data-files.ts';
 import { storeError } from './io-errors.ts';
@@ -72,7 +73,7 @@ async function* readNode(
   }
   const end = Math.min(range.end ?? node.size, node.size);
   let at = Math.max(0, range.start ?? 0);
-  for (const extent of extentsOf(node)) {
+  for (const extent of fileExtents(node)) {
     const from = Math.max(at, extent.offset);
     const to = Math.min(end, extent.offset + extent.length);
     if (from >= to) continue;
@@ -82,12 +83,6 @@ async function* readNode(
     at = to;
   }
   if (at < end) yield* zeros(end - at);
-}
-
-function extentsOf(node: TreeNode): readonly Extent[] {
-  if (node.extents !== null) return node.extents;
-  if (node.source < 0) return [];
-  return [{ offset: 0, length: node.size, source: node.source, at: node.at }];
 }
 
 function* zeros(length: number): Generator<Buffer> {

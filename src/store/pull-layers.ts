@@ -194,7 +194,7 @@ class LayerPull {
         usesTar: countDevices(join(dir, LAYER_IMAGE)) > 0,
         image: ingested.image,
       };
-      writeNewFile(join(dir, LAYER_FACTS), recordText(record), { fsync: store.fsync });
+      await writeNewFile(join(dir, LAYER_FACTS), recordText(record), { fsync: store.fsync });
       const files = [LAYER_TAR, LAYER_IMAGE, LAYER_FACTS];
       const published = await publishDirectory(dir, store.layout.layer(diffId), {
         fsync: store.fsync,

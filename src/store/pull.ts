@@ -7,10 +7,11 @@ import { formatPlatform, hostPlatform, type Platform } from '../oci/platform.ts'
 import type { ImageSource, ResolvedImage } from '../oci/source.ts';
 import type { OnProgress } from '../progress/events.ts';
 import type { FileTree } from '../tree/node.ts';
-import { writeFileAtomic } from './atomic.ts';
+import { syncPath, writeFileAtomic } from './atomic.ts';
 import { syncCatalog } from './catalog.ts';
 import { chainOf } from './chain-ids.ts';
-import { ensureChain, hasChain } from './chains.ts';
+import { hasChain } from './chain-records.ts';
+import { ensureChain } from './chains.ts';
 import { sweepDebris } from './gc.ts';
 import { checkImageName, putImage, readBlob } from './images.ts';
 import { freeSpace, isNoSpace, showBytes, storeError } from './io-errors.ts';
@@ -68,18 +69,25 @@ export async function pullImage(
   });
   try {
     checkSpace(store, record);
-    for (const blob of blobs) storeBlob(store, blob.digest, blob.bytes);
+    // Their fsyncs run beside the layers.
+    const documents = Promise.allSettled(blobs.map((blob) => storeBlob(store, blob.digest, blob.bytes)));
     const trees = new Map<string, FileTree>();
-    await pullLayers(store, source, layerTasks(record, resolved), {
-      concurrency: Math.max(1, options.concurrency ?? DEFAULT_CONCURRENCY),
-      signal: options.signal,
-      onProgress: options.onProgress,
-      onFinding: options.onFinding,
-      trees: hasChain(store, record.chainId) ? null : trees,
-    });
+    try {
+      await pullLayers(store, source, layerTasks(record, resolved), {
+        concurrency: Math.max(1, options.concurrency ?? DEFAULT_CONCURRENCY),
+        signal: options.signal,
+        onProgress: options.onProgress,
+        onFinding: options.onFinding,
+        trees: hasChain(store, record.chainId) ? null : trees,
+      });
+    } finally {
+      await documents;
+    }
+    for (const one of await documents) if (one.status === 'rejected') throw one.reason;
     await mergeChain(store, record, trees, options);
     throwIfAborted(options.signal);
-    putImage(store, record);
+    await syncNames(store);
+    await putImage(store, record);
     // Given back only now: see the order of reading in gc.ts.
   } catch (error) {
     throw explain(store, record, error);
@@ -170,7 +178,7 @@ function layerTasks(record: ImageRecord, resolved: ResolvedImage): LayerTask[] {
  * Puts a small document under its digest. Its bytes were verified. One that is there with other content was
  * damaged, and is replaced.
  */
-function storeBlob(store: Store, digest: string, bytes: Buffer): void {
+async function storeBlob(store: Store, digest: string, bytes: Buffer): Promise<void> {
   const path = store.layout.blob(digest);
   try {
     if (
@@ -178,10 +186,20 @@ function storeBlob(store: Store, digest: string, bytes: Buffer): void {
       digestOf(readBlob(store, digest)) === digest
     )
       return;
-    writeFileAtomic(path, bytes, { work: store.work(), fsync: store.fsync });
+    await writeFileAtomic(path, bytes, { work: store.work(), fsync: store.fsync });
   } catch (error) {
     throw storeError(`write ${path}`, error);
   }
+}
+
+/**
+ * Makes the names of all that the image needs durable before the image has one: those that we gave, and those of
+ * layers that another pull has only just published.
+ */
+async function syncNames(store: Store): Promise<void> {
+  if (!store.fsync) return;
+  const { layers, chains, blobs } = store.layout;
+  await Promise.all([layers, chains, blobs].map(syncPath));
 }
 
 /** Bytes that the missing layers take at least: a tar is not smaller than its compressed blob. */

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdirSync, rmSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { makeDirectory } from './atomic.ts';
+import { makeDirectories } from './atomic.ts';
 import { isUnwritable, openDatabase, openMemoryDatabase, type StoreDatabase } from './db.ts';
 import { storeError } from './io-errors.ts';
 import { StoreLayout } from './layout.ts';
@@ -43,7 +43,7 @@ export class Store {
   prepare(): void {
     if (this.#prepared) return;
     try {
-      for (const path of this.layout.directories()) makeDirectory(path, this.fsync);
+      makeDirectories(this.layout.directories(), { fsync: this.fsync });
     } catch (error) {
       throw storeError(`make the store ${this.layout.root}`, error);
     }

@@ -6,7 +6,7 @@ import { VeneerError } from '../errors.ts';
 import type { OnProgress } from '../progress/events.ts';
 import { listDirectory } from './catalog.ts';
 import { imageChains } from './chain-ids.ts';
-import { findChainRecord } from './chains.ts';
+import { findChainRecord } from './chain-records.ts';
 import { imageBlobs } from './gc.ts';
 import { listImages } from './images.ts';
 import { isMissing, showBytes } from './io-errors.ts';
