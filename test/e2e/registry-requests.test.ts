@@ -32,7 +32,7 @@ suite('requests', () => {
     const back = await startBack(t);
     if (back === null) return;
     for (const fault of faults) {
-      const bench = await startFront(t, back, { timeouts: { requestTimeout: 300, idleTimeout: 300 } });
+      const bench = await startFront(t, back, { timeouts: { requestTimeout: 1000, idleTimeout: 1000 } });
       bench.proxy.rule = (_, count) => (count === 0 ? fault : {});
       await assertImage(bench.source, bench.image);
       // A kept connection that turns out dead is replaced without counting as a failure.
