@@ -3,6 +3,9 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { ErofsReader, fittingBlockSize, planImage } from '../erofs/index.ts';
+import { VeneerError } from '../errors.ts';
+import { chainIds } from '../oci/digest.ts';
+import { DEFAULT_LIMITS } from '../tree/build.ts';
 import { mergeLayers } from '../tree/merge.ts';
 import type { FileTree } from '../tree/node.ts';
 import { resolveLayer } from '../tree/resolve.ts';
@@ -45,9 +48,9 @@ async function publishChain(
   store: Store,
   target: { directory: string; file: string; chainId: string; diffIds: readonly string[] },
   tree: FileTree,
+  files: DataFiles,
 ): Promise<ChainRecord> {
   const work = join(store.work(), `chain-${randomBytes(9).toString('hex')}`);
-  const files = new DataFiles(store, target.diffIds);
   try {
     mkdirSync(work, { mode: 0o700 });
     const plan = planImage(tree, { blockSize: fittingBlockSize(tree.sources) });
@@ -70,8 +73,6 @@ async function publishChain(
   } catch (error) {
     await discard(work);
     throw storeError(`write the image of chain ${target.chainId}`, error);
-  } finally {
-    files.close();
   }
 }
 
@@ -115,15 +116,38 @@ export async function ensureChain(
   return underChainLock(store, 'chain', chainId, options.signal, async () => {
     const made = findChainRecord(directory, chainId);
     if (made !== null) return made;
-    const trees = diffIds.map((diffId) => {
-      throwIfAborted(options.signal);
-      const tree = options.trees?.get(diffId);
-      // The merge uses trees up, so a layer that comes twice is read back for its second time.
-      options.trees?.delete(diffId);
-      return tree ?? readLayerTree(store, diffId);
-    });
-    return publishChain(store, { directory, file: CHAIN_IMAGE, chainId, diffIds }, mergeLayers(trees));
+    const files = new DataFiles(store, diffIds);
+    try {
+      checkEntries(store, diffIds);
+      const trees = diffIds.map((diffId) => {
+        throwIfAborted(options.signal);
+        const tree = options.trees?.get(diffId);
+        // The merge uses trees up, so a layer that comes twice is read back for its second time.
+        options.trees?.delete(diffId);
+        return tree ?? readLayerTree(store, diffId);
+      });
+      const target = { directory, file: CHAIN_IMAGE, chainId, diffIds };
+      return await publishChain(store, target, mergeLayers(trees), files);
+    } finally {
+      files.close();
+    }
   });
+}
+
+/** A layer may come any number of times in an image, so what was bounded for each is bounded again for all. */
+function checkEntries(store: Store, diffIds: readonly string[]): void {
+  const counts = new Map<string, number>();
+  let entries = 0;
+  for (const diffId of diffIds) {
+    let count = counts.get(diffId);
+    if (count === undefined) counts.set(diffId, (count = readLayer(store, diffId).entries));
+    entries += count;
+  }
+  if (entries <= DEFAULT_LIMITS.nodes) return;
+  throw new VeneerError(
+    'tree/limit',
+    `Cannot merge ${diffIds.length} layers: they have ${entries} entries, the limit is ${DEFAULT_LIMITS.nodes}`,
+  );
 }
 
 /**
@@ -137,34 +161,40 @@ export async function ensureLinkedLayers(
   options: { signal?: AbortSignal | undefined } = {},
 ): Promise<(ChainRecord | null)[]> {
   const records: (ChainRecord | null)[] = [];
+  const chains = chainIds(diffIds);
+  const files = new DataFiles(store, diffIds);
   /** The merged tree of the layers below `merged`; made only when something is missing. */
   let below: FileTree | null = null;
   let merged = 0;
-  for (let i = 0; i < diffIds.length; i++) {
-    throwIfAborted(options.signal);
-    const diffId = diffIds[i]!;
-    if (!readLayer(store, diffId).needsChain) {
-      records.push(null);
-      continue;
+  try {
+    checkEntries(store, diffIds);
+    for (const [i, diffId] of diffIds.entries()) {
+      throwIfAborted(options.signal);
+      if (!readLayer(store, diffId).needsChain) {
+        records.push(null);
+        continue;
+      }
+      const chainId = chains[i]!;
+      const directory = store.layout.linkedLayer(chainId);
+      let record = findChainRecord(directory, chainId);
+      if (record === null) {
+        const added = diffIds.slice(merged, i).map((one) => readLayerTree(store, one));
+        const base: FileTree = mergeLayers(below === null ? added : [below, ...added]);
+        below = base;
+        merged = i;
+        store.prepare();
+        record = await underChainLock(store, 'linked', chainId, options.signal, async () => {
+          const made = findChainRecord(directory, chainId);
+          if (made !== null) return made;
+          const tree = resolveLayer(base, readLayerTree(store, diffId));
+          const target = { directory, file: LAYER_IMAGE, chainId, diffIds: diffIds.slice(0, i + 1) };
+          return publishChain(store, target, tree, files);
+        });
+      }
+      records.push(record);
     }
-    const prefix = diffIds.slice(0, i + 1);
-    const chainId = chainOf(prefix);
-    const directory = store.layout.linkedLayer(chainId);
-    let record = findChainRecord(directory, chainId);
-    if (record === null) {
-      const added = diffIds.slice(merged, i).map((one) => readLayerTree(store, one));
-      const base: FileTree = mergeLayers(below === null ? added : [below, ...added]);
-      below = base;
-      merged = i;
-      store.prepare();
-      record = await underChainLock(store, 'linked', chainId, options.signal, async () => {
-        const made = findChainRecord(directory, chainId);
-        if (made !== null) return made;
-        const tree = resolveLayer(base, readLayerTree(store, diffId));
-        return publishChain(store, { directory, file: LAYER_IMAGE, chainId, diffIds: prefix }, tree);
-      });
-    }
-    records.push(record);
+  } finally {
+    files.close();
   }
   return records;
 }

@@ -5,11 +5,12 @@ import { VeneerError } from '../errors.ts';
 import { parseImageConfig } from '../oci/config.ts';
 import { digestOf } from '../oci/digest.ts';
 import { discard, unpublishDirectory, unpublishFile } from './atomic.ts';
-import { isImageFile, listDirectory, syncCatalog } from './catalog.ts';
+import { isImageFile, listDirectory } from './catalog.ts';
 import { imageChains } from './chain-ids.ts';
 import { findChainRecord } from './chain-records.ts';
-import { removeDatabase } from './db.ts';
-import { imageBlobs, sweepDebris } from './gc.ts';
+import { sweepDebris } from './debris.ts';
+import { checkDatabase } from './fsck-database.ts';
+import { imageBlobs } from './gc.ts';
 import { readBlob } from './images.ts';
 import { storeError } from './io-errors.ts';
 import { readLayer } from './layers.ts';
@@ -70,7 +71,9 @@ export async function fsck(store: Store, options: FsckOptions = {}): Promise<Fsc
   }
   for (const path of run.trash) await discard(path);
   if (repair) await sweepDebris(store);
-  checkDatabase(store, run, repair || (options.rebuild ?? false), options.rebuild ?? false);
+  const rebuild = options.rebuild ?? false;
+  const database = checkDatabase(store, { repair: repair || rebuild, rebuild });
+  if (database !== null) run.error(store.layout.database, database.message, database.repaired);
   return run.report();
 }
 
@@ -314,69 +317,4 @@ function wrongSize(dir: string, file: string, size: number): string | null {
   const found = statSync(join(dir, file), { throwIfNoEntry: false });
   if (found === undefined) return `${file} is missing`;
   return found.size === size ? null : `${file} has ${found.size} bytes, not ${size}`;
-}
-
-/** The database against the files. It may lag behind them at any time, so it is brought up first. */
-function checkDatabase(store: Store, run: FsckRun, mayRepair: boolean, rebuild: boolean): void {
-  const path = store.layout.database;
-  const wrong = databaseProblem(store);
-  if (wrong === null && !rebuild) return;
-  let repaired = false;
-  if (mayRepair) {
-    rebuildDatabase(store);
-    repaired = databaseProblem(store) === null;
-  }
-  if (wrong !== null) run.error(path, wrong, repaired);
-}
-
-function databaseProblem(store: Store): string | null {
-  try {
-    syncCatalog(store);
-    const problems = store.database().check();
-    if (problems.length > 0) return problems.slice(0, 3).join('; ');
-    return staleRow(store);
-  } catch (error) {
-    if (error instanceof VeneerError) return error.message;
-    throw error;
-  }
-}
-
-/** A row that says something else than its file. */
-function staleRow(store: Store): string | null {
-  const database = store.database();
-  const images = database.rows<{ name: string; record: string }>('SELECT name, record FROM images');
-  for (const { name, record } of images) {
-    if (JSON.stringify(readImageRecord(store.layout.image(name))) !== record)
-      return `it is wrong about image ${name}`;
-  }
-  const layers = database.rows<{ diff_id: string; record: string }>('SELECT diff_id, record FROM layers');
-  for (const { diff_id, record } of layers) {
-    if (JSON.stringify(readLayer(store, diff_id)) !== record) return `it is wrong about layer ${diff_id}`;
-  }
-  return null;
-}
-
-/**
- * Makes the database anew. A sound one is emptied and filled in place, for other processes may have it open;
- * only one that cannot be used at all is removed. A crash leaves an empty or absent database, which fills
- * itself when it is next asked.
- */
-export function rebuildDatabase(store: Store): void {
-  try {
-    const database = store.database();
-    if (database.check().length === 0) {
-      database.transaction(() => {
-        for (const table of ['image_layers', 'images', 'layer_blobs', 'layers', 'chains']) {
-          database.run(`DELETE FROM ${table}`);
-        }
-      });
-      syncCatalog(store);
-      return;
-    }
-  } catch (error) {
-    if (!(error instanceof VeneerError) || error.code !== 'store/database') throw error;
-  }
-  store.closeDatabase();
-  removeDatabase(store.layout.database);
-  syncCatalog(store);
 }

@@ -14,17 +14,16 @@
  *    the lock and removed after it. Another sweep may remove it at the same time, which hurts nobody.
  * 5. A crash in between leaves whole things under their names and debris in tmp/.
  */
-import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { VeneerError } from '../errors.ts';
 import { discard, syncPathNow, unpublishDirectory, unpublishFile } from './atomic.ts';
 import { isImageFile, listDirectory, syncCatalog } from './catalog.ts';
 import { imageChains } from './chain-ids.ts';
-import { isIdleDownload } from './downloads.ts';
+import { collectDebris, type Debris, removeDebris, treeBytes } from './debris.ts';
 import { storeError } from './io-errors.ts';
 import { digestHex, HEX64 } from './layout.ts';
 import { readLeases } from './leases.ts';
-import { type Lock, throwIfAborted, tryLockName } from './locks.ts';
+import { throwIfAborted } from './locks.ts';
 import { type ImageRecord, readImageRecord } from './records.ts';
 import type { Store } from './store.ts';
 
@@ -78,7 +77,7 @@ export async function gc(store: Store, options: GcOptions = {}): Promise<GcRepor
     const marks = mark(store, leases.live, options.mountedFiles?.() ?? []);
     sweepDirectories(store, marks, report, dryRun ? null : trash);
     sweepBlobs(store, marks, report, dryRun);
-    debris = collectDebris(store, leases.dead, { marks, trash }, report, dryRun);
+    debris = collectDebris(store, leases.dead, { downloads: marks.downloads, trash }, report, dryRun);
   } catch (error) {
     throw storeError('collect garbage', error);
   } finally {
@@ -154,17 +153,6 @@ function readAllImages(store: Store): ImageRecord[] {
   return images;
 }
 
-/** Allocated bytes of a file, 0 when it is missing. */
-function bytesOf(path: string): number {
-  return (statSync(path, { throwIfNoEntry: false })?.blocks ?? 0) * 512;
-}
-
-function directoryBytes(path: string): number {
-  let bytes = 0;
-  for (const name of listDirectory(path)) bytes += bytesOf(join(path, name));
-  return bytes;
-}
-
 function sweepDirectories(store: Store, marks: Marks, report: GcReport, trash: string[] | null): void {
   const { layout } = store;
   // What is made of layers goes before the layers, so that a crash leaves no chain whose layers are gone.
@@ -177,7 +165,7 @@ function sweepDirectories(store: Store, marks: Marks, report: GcReport, trash: s
     for (const hex of listDirectory(dir)) {
       if (!HEX64.test(hex) || marked.has(hex)) continue;
       const path = join(dir, hex);
-      report.bytes += directoryBytes(path);
+      report.bytes += treeBytes(path);
       const digest = `sha256:${hex}`;
       if (!removed.includes(digest)) removed.push(digest);
       if (trash === null) continue;
@@ -194,98 +182,8 @@ function sweepBlobs(store: Store, marks: Marks, report: GcReport, dryRun: boolea
   for (const hex of listDirectory(store.layout.blobs)) {
     if (!HEX64.test(hex) || marks.blobs.has(hex)) continue;
     const path = join(store.layout.blobs, hex);
-    report.bytes += bytesOf(path);
+    report.bytes += treeBytes(path);
     report.blobs.push(`sha256:${hex}`);
     if (!dryRun) unpublishFile(path, { fsync: false });
   }
-}
-
-/** What dead processes left, with the locks by which it is ours to remove. */
-interface Debris {
-  readonly paths: string[];
-  readonly locks: Lock[];
-}
-
-/**
- * Finds debris under tmp/ and dead leases. Call it with the exclusive store lock: work directories are made under
- * the shared one, so each has its lock by now if its owner lives. Unfinished downloads count only with `marks`.
- */
-function collectDebris(
-  store: Store,
-  deadLeases: readonly string[],
-  keep: { marks: Marks | null; trash: readonly string[] },
-  report: GcReport,
-  dryRun: boolean,
-): Debris {
-  const { layout } = store;
-  const debris: Debris = { paths: [...deadLeases], locks: [] };
-  const own = (lockPath: string): boolean => {
-    const lock = tryLockName(lockPath);
-    if (lock === null) return false;
-    if (dryRun) lock.release();
-    else debris.locks.push(lock);
-    return true;
-  };
-  for (const name of listDirectory(layout.tmp)) {
-    const path = join(layout.tmp, name);
-    if (path === layout.downloads || path === layout.locks || keep.trash.includes(path)) continue;
-    const work = /^work-[0-9a-f]+$/.test(name);
-    if (name.endsWith('.lock')) {
-      if (statSync(path.slice(0, -5), { throwIfNoEntry: false }) === undefined) own(path);
-      continue;
-    }
-    if (work && !own(`${path}.lock`)) continue;
-    report.bytes += work ? treeBytes(path) : bytesOf(path);
-    debris.paths.push(path);
-  }
-  // Free locks of dead owners: taking and releasing one unlinks it.
-  for (const name of listDirectory(layout.locks))
-    if (!dryRun) tryLockName(join(layout.locks, name))?.release();
-  if (keep.marks !== null) {
-    for (const name of listDirectory(layout.downloads)) {
-      const path = join(layout.downloads, name);
-      if (keep.marks.downloads.has(name.replace(/\.part$/, '')) || !isIdleDownload(path)) continue;
-      report.bytes += bytesOf(path);
-      debris.paths.push(path);
-    }
-  }
-  report.debris.push(...debris.paths);
-  if (dryRun) debris.paths.length = 0;
-  return debris;
-}
-
-function treeBytes(path: string): number {
-  let bytes = 0;
-  for (const name of listDirectory(path)) {
-    const child = join(path, name);
-    bytes += statSync(child, { throwIfNoEntry: false })?.isDirectory() ? treeBytes(child) : bytesOf(child);
-  }
-  return bytes;
-}
-
-async function removeDebris(debris: Debris | null): Promise<void> {
-  if (debris === null) return;
-  try {
-    for (const path of debris.paths) await discard(path);
-  } finally {
-    for (const lock of debris.locks) lock.release();
-  }
-}
-
-/**
- * Removes what dead processes left in tmp/ and leases/, if no other sweep or reader is in the way right now.
- * Unfinished downloads stay: the next pull goes on with them. Every pull begins with this.
- */
-export async function sweepDebris(store: Store): Promise<string[]> {
-  const lock = store.tryExclusive();
-  if (lock === null) return [];
-  const report: GcReport = { layers: [], chains: [], blobs: [], debris: [], bytes: 0 };
-  let debris: Debris | null = null;
-  try {
-    debris = collectDebris(store, readLeases(store).dead, { marks: null, trash: [] }, report, false);
-  } finally {
-    lock.release();
-  }
-  await removeDebris(debris);
-  return report.debris;
 }

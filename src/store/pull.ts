@@ -12,7 +12,7 @@ import { syncCatalog } from './catalog.ts';
 import { chainOf } from './chain-ids.ts';
 import { hasChain } from './chain-records.ts';
 import { ensureChain } from './chains.ts';
-import { sweepDebris } from './gc.ts';
+import { sweepDebris } from './debris.ts';
 import { checkImageName, putImage, readBlob } from './images.ts';
 import { freeSpace, isNoSpace, showBytes, storeError } from './io-errors.ts';
 import { hasLayer } from './layers.ts';

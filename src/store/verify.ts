@@ -45,8 +45,8 @@ interface Target {
 
 /**
  * Hashes every layer.tar (its diffID), metadata image and document. A lease keeps sweeps away meanwhile.
- * Wrong files are reported, not thrown; nothing is changed (`fsck --repair` judges by sizes and records only, so
- * remove a damaged layer's directory by pulling after `rm` and `gc`).
+ * Wrong files are reported, not thrown, and nothing is changed. To mend a layer: `rm` the images that use it, `gc`,
+ * and pull again. A damaged merged image may just be removed; it is made again when it is needed.
  */
 export async function verify(store: Store, options: VerifyOptions = {}): Promise<VerifyReport> {
   const report: VerifyReport = { problems: [], files: 0, bytes: 0 };
