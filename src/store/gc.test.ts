@@ -203,9 +203,12 @@ test('sweeps and pulls of the same images, all at once, lose nothing', async (t)
     store.close();
   };
   const sweeper = sweeps();
-  await Promise.all([rounds(0), rounds(1), rounds(2)]);
-  sweeping.on = false;
-  await sweeper;
+  try {
+    await Promise.all([rounds(0), rounds(1), rounds(2)]);
+  } finally {
+    sweeping.on = false;
+    await sweeper;
+  }
   const store = Store.open(root, { fsync: false });
   t.after(() => store.close());
   await gc(store);

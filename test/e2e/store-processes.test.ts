@@ -79,14 +79,17 @@ test('sweeps beside pulls take nothing that is needed', async (t) => {
       assert.deepEqual(end, { code: 0, stderr: '' }),
     );
   };
-  await Promise.all([
-    pull([`pull:${a}:a`, 'mountable:a', 'rm:a', `fetch:${b}:a`, 'mountable:a']),
-    pull([`fetch:${b}:b`, 'rm:b', `fetch:${a}:b`, 'mountable:b']),
-  ]);
-  for (const { child, ended } of sweepers) {
-    assert.equal(child.exitCode, null, 'the sweeper is still at it');
-    child.kill('SIGKILL');
-    await ended;
+  try {
+    await Promise.all([
+      pull([`pull:${a}:a`, 'mountable:a', 'rm:a', `fetch:${b}:a`, 'mountable:a']),
+      pull([`fetch:${b}:b`, 'rm:b', `fetch:${a}:b`, 'mountable:b']),
+    ]);
+    for (const { child } of sweepers) assert.equal(child.exitCode, null, 'the sweeper is still at it');
+  } finally {
+    for (const { child, ended } of sweepers) {
+      child.kill('SIGKILL');
+      await ended;
+    }
   }
   const store = openStore(t, root);
   await gc(store);
