@@ -1,5 +1,5 @@
 /** Runs the real program, as a user would. */
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -74,7 +74,11 @@ export class CliLab {
   constructor(t: { after(work: () => void): void }) {
     this.directory = mkdtempSync(join(tmpdir(), 'veneer-cli-'));
     this.root = join(this.directory, 'store');
-    t.after(() => rmSync(this.directory, { recursive: true, force: true }));
+    t.after(() => {
+      // Copies out of images may hold directories that not even their owner may write to.
+      if (process.getuid?.() !== 0) spawnSync('chmod', ['-R', 'u+rwX', this.directory]);
+      rmSync(this.directory, { recursive: true, force: true });
+    });
   }
 
   path(...parts: string[]): string {
