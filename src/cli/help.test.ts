@@ -24,7 +24,8 @@ describe('help', () => {
       assert.ok(help.endsWith('\n') && !help.endsWith('\n\n'));
       for (const line of help.split('\n')) assert.equal(line, line.trimEnd());
       for (const [line] of command.examples) {
-        const words = line
+        const own = line.slice(line.includes('veneer ') ? line.indexOf('veneer ') + 'veneer '.length : 0);
+        const words = own
           .split(/ (?:[|<>]|&&)/)[0]!
           .trim()
           .split(/ +/);

@@ -9,7 +9,10 @@ export function commandHelp(command: CliCommand): string {
   const lines = ['Usage:', ...command.usage.map((usage) => `  veneer ${usage}`), '', command.brief];
   if (command.description !== '') lines.push('', ...command.description.trim().split('\n'));
   lines.push('', 'Flags:', ...flagRows(command), '', 'Examples:');
-  for (const [line, effect] of command.examples) lines.push(`  # ${effect}`, `  veneer ${line}`);
+  for (const [line, effect] of command.examples) {
+    // A pipeline says itself where veneer stands in it.
+    lines.push(`  # ${effect}`, line.includes('veneer ') ? `  ${line}` : `  veneer ${line}`);
+  }
   return `${lines.join('\n')}\n`;
 }
 

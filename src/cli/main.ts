@@ -29,7 +29,11 @@ export async function main(words: readonly string[]): Promise<void> {
     bytesOf: argumentBytes,
   };
   const exitCode = await runCommandLine(context, words).catch((error: unknown) => {
-    if (cancellation.exitCode !== undefined || isClosedPipe(error)) return EXIT_PIPE;
+    if (isClosedPipe(error)) return EXIT_PIPE;
+    if (cancellation.exitCode !== undefined) {
+      if (cancellation.exitCode !== EXIT_PIPE) out.note(`stopped by ${cancellation.reason}`);
+      return cancellation.exitCode;
+    }
     out.error(error);
     return exitCodeOf(error);
   });

@@ -1,4 +1,5 @@
 /** SIGINT and SIGTERM as an AbortSignal, and the exit codes that go with them. */
+import { VeneerError } from '../errors.ts';
 
 const EXIT_CODES = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
 type Stopping = keyof typeof EXIT_CODES;
@@ -10,8 +11,9 @@ export class Cancellation {
   readonly #controller = new AbortController();
   #watching = false;
   #firstAt = 0;
-  /** Set once something told the process to stop: the exit code then. */
+  /** Set once something told the process to stop: the exit code then, and what it was. */
   exitCode: number | undefined;
+  reason = '';
 
   /** Installs the handlers at the first call. A second, later signal ends the process at once. */
   get signal(): AbortSignal {
@@ -28,13 +30,14 @@ export class Cancellation {
       return;
     }
     this.#firstAt = performance.now();
-    this.cancel(EXIT_CODES[name], `stopped by ${name}`);
+    this.cancel(EXIT_CODES[name], name);
   }
 
   /** Aborts the work if it can be aborted, else ends the process. */
   cancel(exitCode: number, reason: string): void {
+    if (this.exitCode === undefined) this.reason = reason;
     this.exitCode ??= exitCode;
     if (!this.#watching) process.exit(exitCode);
-    this.#controller.abort(new Error(reason));
+    this.#controller.abort(new VeneerError('io/cancelled', `Cannot go on: stopped by ${reason}`));
   }
 }

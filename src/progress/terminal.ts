@@ -62,10 +62,12 @@ export function terminalRenderer(screen: ProgressScreen): ProgressRenderer {
 export function taskLine(task: Task, now: number, columns: number): string {
   const rate = rateOf(task, now);
   const speed = rate > 0 ? `  ${formatBytes(rate)}/s` : '';
-  const amount =
+  const known =
     task.total > 0 ? `${formatBytes(task.done)} of ${formatBytes(task.total)}` : formatBytes(task.done);
+  // Some work is not counted in bytes at all.
+  const amount = task.total === 0 && task.done === 0 ? '' : `  ${known}`;
   const what = plainText(task.what);
-  const tail = `  ${amount}${speed}`;
+  const tail = `${amount}${speed}`;
   const bar = task.total > 0 ? `  ${progressBar(task.done / task.total)}` : '';
   const limit = columns - 1;
   if (what.length + bar.length + tail.length <= limit) return what + bar + tail;

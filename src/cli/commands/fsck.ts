@@ -44,7 +44,8 @@ and can always be made anew from them. Exit code 1 when something is wrong and w
       context.out.result(report, () => {
         const counts = `${formatCount(report.images, 'image')}, ${formatCount(report.layers, 'layer')}, ${formatCount(report.chains, 'merged image')}`;
         const lines = report.problems.map(
-          ({ severity, message, repaired }) => `${repaired ? 'repaired' : severity}: ${message}`,
+          ({ severity, path, message, repaired }) =>
+            `${repaired ? 'repaired' : severity}: ${message.includes(path) ? '' : `${path}: `}${message}`,
         );
         for (const name of report.droppedImages) lines.push(`removed: ${name}; pull it again`);
         return [
