@@ -57,6 +57,8 @@ export const ERROR_CODES = {
   'udf/limit': failed('RESOURCE_EXHAUSTED'),
   'udf/no-trailer': failed('NOT_FOUND'),
   'udf/foreign-trailer': failed('FAILED_PRECONDITION'),
+  'udf/read-only': failed('FAILED_PRECONDITION'),
+  'udf/busy': failed('FAILED_PRECONDITION'),
   'sys/failed': failed('INTERNAL'),
   'sys/EPERM': failed('PERMISSION_DENIED'),
   'sys/EACCES': failed('PERMISSION_DENIED'),

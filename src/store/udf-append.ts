@@ -15,6 +15,7 @@
  */
 import {
   closeSync,
+  existsSync,
   fstatSync,
   fsyncSync,
   ftruncateSync,
@@ -26,10 +27,10 @@ import {
   writeSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import type { ByteSink } from '../bytes/io.ts';
+import type { ByteSink, ByteSource } from '../bytes/io.ts';
 import { VeneerError } from '../errors.ts';
 import { flock } from '../sys/flock.ts';
-import { findTrailer, type Trailer, UDF_BLOCK } from '../udf/index.ts';
+import { findTrailer } from '../udf/index.ts';
 import { syncPathNow } from './atomic.ts';
 import { fileSource } from './data-files.ts';
 import { isMissing, storeError } from './io-errors.ts';
@@ -44,8 +45,10 @@ import {
 
 export interface AppendOptions extends TrailerOptions {
   readonly signal: AbortSignal;
+  /** Take the file for a tar as it is, even when it ends in somebody else's trailer. */
+  readonly asIs?: boolean;
   /** Called when everything is planned and nothing is written yet. */
-  readonly onPlanned?: (built: BuiltTrailer) => Promise<void>;
+  readonly onPlanned?: (built: BuiltTrailer, tar: ByteSource) => Promise<void>;
 }
 
 export interface AppendedTrailer extends BuiltTrailer {
@@ -56,32 +59,32 @@ export interface AppendedTrailer extends BuiltTrailer {
 /** Where the journal of `tar` stands. */
 export const journalPath = (tar: string): string => join(dirname(tar), `.${basename(tar)}.veneer-append`);
 
-/** The journal's text: which file, and how long it is without a trailer. */
-interface Journal {
+/** What a journal says: which file, how long it is without a trailer, and which trailer it gets. */
+interface Journal extends TrailerOptions {
   readonly inode: number;
   readonly tarLength: number;
 }
 
 /**
- * Appends the trailer of a tar to it; a tar that has this trailer stays as it is, one with a trailer of other
- * options gets a new one. Throws `udf/foreign-trailer` for a tar that ends in a trailer which is not its own.
+ * Appends the trailer of a tar to it; a tar that has this trailer stays as it is, one with its trailer of other
+ * options gets the new one instead. Throws `udf/foreign-trailer` for a tar that ends in a trailer not its own.
  */
 export async function appendTrailer(path: string, options: AppendOptions): Promise<AppendedTrailer> {
-  const fd = openForAppend(path);
-  try {
-    const old = await restoreTar(path, fd, options);
-    if (old?.state === 'whole') return { ...old.built, appended: false };
-    const tar = fileSource(fd, path);
-    const built = old?.built ?? buildTrailer(tar, path, options, options.signal);
-    await options.onPlanned?.(built);
+  return withTar(path, 'index', async (fd) => {
+    const old = inspectTail(path, fd, 'index', options);
+    const same = old !== null && old.names === options.names && old.whiteouts === options.whiteouts;
+    const source = fileSource(fd, path);
+    const tar = prefixOf(source, old?.built.tarLength ?? source.size);
+    const built = same ? old.built : buildTrailer(tar, path, options, options.signal);
+    await options.onPlanned?.(built, tar);
     options.signal.throwIfAborted();
-    append(path, fd, built);
+    if (same && old.state === 'whole') {
+      removeJournal(path);
+      return { ...built, appended: false };
+    }
+    append(path, fd, built, options);
     return { ...built, appended: true };
-  } catch (error) {
-    throw storeError(`index ${path}`, error);
-  } finally {
-    closeSync(fd);
-  }
+  });
 }
 
 export interface StrippedTar {
@@ -97,29 +100,168 @@ export interface StrippedTar {
  * `udf/foreign-trailer` when the tar in front of it is not the one that the trailer was made for.
  */
 export async function stripTrailer(path: string, options: { signal: AbortSignal }): Promise<StrippedTar> {
-  const fd = openForAppend(path);
-  try {
-    const source = fileSource(fd, path);
-    const journal = readJournal(path, fd);
-    if (journal !== null) {
-      const built = obeyJournal(path, fd, journal, DEFAULTS, options.signal);
-      if (built !== null) {
-        cutOff(path, fd, built.tarLength);
-        const removed = source.size - built.tarLength;
-        return { tarLength: built.tarLength, digest: built.digest, removed };
-      }
-    }
-    const trailer = findTrailer(source);
-    if (trailer === null) {
+  return withTar(path, 'strip', async (fd) => {
+    const old = inspectTail(path, fd, 'strip', options);
+    if (old === null) {
       throw new VeneerError('udf/no-trailer', `Cannot strip ${path}: it does not end in a UDF trailer`);
     }
-    const digest = hashPrefix(source, trailer.tarLength, options.signal);
-    if (digest !== trailer.digest) throw foreign(path, 'strip', `the tar in front of it is now ${digest}`);
-    cutOff(path, fd, trailer.tarLength);
-    return { tarLength: trailer.tarLength, digest, removed: source.size - trailer.tarLength };
+    const { tarLength, digest } = old.built;
+    const removed = fstatSync(fd).size - tarLength;
+    cutOff(fd, tarLength);
+    removeJournal(path);
+    return { tarLength, digest, removed };
+  });
+}
+
+/** Runs `work` with the file open for writing and locked against others who append and strip. */
+async function withTar<T>(path: string, verb: string, work: (fd: number) => Promise<T>): Promise<T> {
+  let fd: number;
+  try {
+    fd = openSync(path, 'r+');
   } catch (error) {
-    throw storeError(`strip ${path}`, error);
+    throw storeError(`${verb} ${path}`, error);
+  }
+  try {
+    const stats = fstatSync(fd);
+    if (!stats.isFile()) throw new VeneerError('cli/not-a-file', `Cannot ${verb} ${path}: it is not a file`);
+    if ((stats.mode & 0o222) === 0) {
+      // root may write to it all the same, for example into a store
+      throw new VeneerError('udf/read-only', `Cannot ${verb} ${path} in place: it is read-only`, {
+        hint: 'Make it writable, or write a copy with -o FILE.',
+      });
+    }
+    if (!flock(fd, 'exclusive', { block: false })) {
+      throw new VeneerError('udf/busy', `Cannot ${verb} ${path}: another veneer is at work on it`);
+    }
+    return await work(fd);
+  } catch (error) {
+    throw storeError(`${verb} ${path}`, error);
   } finally {
     closeSync(fd);
   }
+}
+
+interface OldTail extends TrailerOptions {
+  readonly state: 'whole' | 'partial';
+  /** The tar in front of it and the trailer that belongs there. */
+  readonly built: BuiltTrailer;
+}
+
+/** What stands behind the tar already; null when nothing does. Throws rather than taking foreign bytes for a trailer. */
+function inspectTail(
+  path: string,
+  fd: number,
+  verb: 'index' | 'strip',
+  { signal, asIs }: { signal: AbortSignal; asIs?: boolean },
+): OldTail | null {
+  const source = fileSource(fd, path);
+  const journal = readJournal(path, fd);
+  if (journal !== null) {
+    const built = buildTrailer(prefixOf(source, journal.tarLength), path, journal, signal);
+    const state = compareTail(built, source);
+    if (state === 'foreign') {
+      throw new VeneerError(
+        'udf/foreign-trailer',
+        `Cannot ${verb} ${path}: an append to it was interrupted, and it was written to since`,
+        { hint: `Remove ${journalPath(path)} when the file is right as it is.` },
+      );
+    }
+    return { state, built, names: journal.names, whiteouts: journal.whiteouts };
+  }
+  const trailer = asIs ? null : findTrailer(source);
+  if (trailer === null) return null;
+  const { names, whiteouts } = trailer;
+  const built = buildTrailer(prefixOf(source, trailer.tarLength), path, trailer, signal);
+  const own = compareTail(built, source) === 'whole';
+  // another version of veneer may lay it out in another way: to cut it off, the tar is what counts
+  if (own || (verb === 'strip' && built.digest === trailer.digest))
+    return { state: 'whole', built, names, whiteouts };
+  throw new VeneerError(
+    'udf/foreign-trailer',
+    `Cannot ${verb} ${path}: it ends in a UDF trailer that is not the one of the ${trailer.tarLength} bytes before it`,
+    {
+      hint:
+        verb === 'strip'
+          ? 'The tar was changed, or the trailer is part of it.'
+          : 'It may be part of the tar: --force takes the file for a tar as it is.',
+    },
+  );
+}
+
+function append(path: string, fd: number, built: BuiltTrailer, options: TrailerOptions): void {
+  const { tarLength } = built;
+  // a trailer with other options, or part of one: until the next line the file is the tar
+  cutOff(fd, tarLength);
+  writeJournal(path, {
+    inode: fstatSync(fd).ino,
+    tarLength,
+    names: options.names,
+    whiteouts: options.whiteouts,
+  });
+  try {
+    const sink: ByteSink = {
+      write(chunk, at) {
+        for (let done = 0; done < chunk.length; )
+          done += writeSync(fd, chunk, done, chunk.length - done, at + done);
+      },
+    };
+    // everything else is durable before the anchor makes it a volume
+    writeTrailer(built, sink, fileSource(fd, path), () => fsyncSync(fd));
+    fsyncSync(fd);
+  } catch (error) {
+    cutOff(fd, tarLength);
+    removeJournal(path);
+    throw error;
+  }
+  removeJournal(path);
+}
+
+/** Gives the file its old length, durably. */
+function cutOff(fd: number, tarLength: number): void {
+  if (fstatSync(fd).size === tarLength) return;
+  ftruncateSync(fd, tarLength);
+  fsyncSync(fd);
+}
+
+function writeJournal(path: string, journal: Journal): void {
+  const final = journalPath(path);
+  const fresh = `${final}.new`;
+  const fd = openSync(fresh, 'w', 0o600);
+  try {
+    writeFileSync(fd, `${JSON.stringify(journal)}\n`);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+  renameSync(fresh, final);
+  syncPathNow(dirname(final));
+}
+
+function removeJournal(path: string): void {
+  const final = journalPath(path);
+  rmSync(`${final}.new`, { force: true });
+  if (!existsSync(final)) return;
+  rmSync(final);
+  syncPathNow(dirname(final));
+}
+
+/** The journal of this very file; null when there is none. One of a file that was replaced since says nothing. */
+function readJournal(path: string, fd: number): Journal | null {
+  let text: string;
+  try {
+    text = readFileSync(journalPath(path), 'utf8');
+  } catch (error) {
+    if (isMissing(error)) return null;
+    throw error;
+  }
+  const stats = fstatSync(fd);
+  const journal = JSON.parse(text) as Partial<Journal>;
+  const { inode, tarLength, names, whiteouts } = journal;
+  const sound =
+    Number.isSafeInteger(tarLength) &&
+    tarLength! >= 0 &&
+    (names === 'bytes' || names === 'unicode') &&
+    (whiteouts === 'sidecar' || whiteouts === 'literal');
+  if (!sound || inode !== stats.ino || tarLength! > stats.size) return null;
+  return journal as Journal;
 }

@@ -1,12 +1,12 @@
 /** From the bytes of one tar to the plan of its trailer, and trailers compared with what is on disk. */
-import { createHash } from 'node:crypto';
 import { alignUp } from '../bytes/align.ts';
 import type { ByteSink, ByteSource } from '../bytes/io.ts';
-import { DETECT_BYTES, detectCompression } from '../compress/index.ts';
-import { type Finding, VeneerError } from '../errors.ts';
+import { DETECT_BYTES } from '../compress/index.ts';
+import type { Finding } from '../errors.ts';
 import { scanSource } from '../tar/index.ts';
 import { type FileTree, TreeBuilder } from '../tree/index.ts';
 import { type NameEncoding, planUdf, UDF_BLOCK, type UdfPlan, writeUdf } from '../udf/index.ts';
+import { checkPlainTar, hashSource } from './plain-tar.ts';
 
 export interface TrailerOptions {
   readonly names: NameEncoding;
@@ -26,14 +26,13 @@ export interface BuiltTrailer {
   readonly findings: readonly Finding[];
 }
 
-const HASH_CHUNK = 4 << 20;
-
 /** The first `length` bytes of `source`. */
 export function prefixOf(source: ByteSource, length: number): ByteSource {
   return {
     size: length,
     read(offset, count) {
-      if (offset + count > length) throw new RangeError(`Cannot read at ${offset}: ${length} bytes are there`);
+      if (offset + count > length)
+        throw new RangeError(`Cannot read at ${offset}: ${length} bytes are there`);
       return source.read(offset, count);
     },
   };
@@ -49,13 +48,13 @@ export function buildTrailer(
   checkPlainTar(tar.read(0, Math.min(DETECT_BYTES, tar.size)), name);
   const builder = new TreeBuilder();
   const scanner = scanSource(tar, { onEntry: (entry) => builder.add(entry) });
-  const hash = createHash('sha256');
-  for (let at = 0; at < tar.size; at += HASH_CHUNK) {
-    signal.throwIfAborted();
-    hash.update(tar.read(at, Math.min(HASH_CHUNK, tar.size - at)));
-  }
-  const digest = `sha256:${hash.digest('hex')}`;
-  return planTrailer(builder.finish(), { length: tar.size, digest, entries: scanner.entries }, scanner.findings, options);
+  const digest = hashSource(tar, signal);
+  return planTrailer(
+    builder.finish(),
+    { length: tar.size, digest, entries: scanner.entries },
+    scanner.findings,
+    options,
+  );
 }
 
 /** Plans the trailer of a tree that was scanned already. */
@@ -77,15 +76,6 @@ export function planTrailer(
     entries: tar.entries,
     findings: [...findings, ...tree.findings, ...plan.unheld.findings],
   };
-}
-
-/** Throws `cli/compressed` when these first bytes are not a plain tar's. */
-export function checkPlainTar(head: Buffer, name: string): void {
-  const kind = detectCompression(head);
-  if (kind === 'none') return;
-  throw new VeneerError('cli/compressed', `Cannot index ${name}: it is compressed (${kind})`, {
-    hint: 'uncompress it first, or make a self-contained image of it: veneer convert BLOB -o FILE',
-  });
 }
 
 /** Writes padding and trailer behind a tar; `commit` is called right before the last block, the anchor. */
@@ -120,7 +110,11 @@ export function compareTail(built: BuiltTrailer, file: ByteSource): TailState {
     if (state === 'foreign' || there.equals(chunk.subarray(0, there.length))) return;
     state = isPartOf(there, chunk) ? 'partial' : 'foreign';
   };
-  writeTrailer(built, { write: (chunk, at) => at < file.size && compare(chunk, at) }, prefixOf(file, built.tarLength));
+  writeTrailer(
+    built,
+    { write: (chunk, at) => at < file.size && compare(chunk, at) },
+    prefixOf(file, built.tarLength),
+  );
   return state;
 }
 
@@ -128,7 +122,8 @@ export function compareTail(built: BuiltTrailer, file: ByteSource): TailState {
 function isPartOf(there: Buffer, chunk: Buffer): boolean {
   for (let at = 0; at < there.length; at += UDF_BLOCK) {
     const block = there.subarray(at, at + UDF_BLOCK);
-    if (!block.equals(chunk.subarray(at, at + block.length)) && block.some((byte) => byte !== 0)) return false;
+    if (!block.equals(chunk.subarray(at, at + block.length)) && block.some((byte) => byte !== 0))
+      return false;
   }
   return true;
 }
