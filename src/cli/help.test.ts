@@ -23,8 +23,9 @@ describe('help', () => {
       assert.ok(command.examples.length > 0, 'no example');
       assert.ok(help.endsWith('\n') && !help.endsWith('\n\n'));
       for (const line of help.split('\n')) assert.equal(line, line.trimEnd());
+      assert.match(help, /^Examples:\n( {2}# .*\n {2}(veneer |.*\| veneer ).*\n)+$/m);
       for (const [line] of command.examples) {
-        const own = line.slice(line.includes('veneer ') ? line.indexOf('veneer ') + 'veneer '.length : 0);
+        const own = line.split('| veneer ').at(-1)!;
         const words = own
           .split(/ (?:[|<>]|&&)/)[0]!
           .trim()

@@ -11,7 +11,7 @@ export function commandHelp(command: CliCommand): string {
   lines.push('', 'Flags:', ...flagRows(command), '', 'Examples:');
   for (const [line, effect] of command.examples) {
     // A pipeline says itself where veneer stands in it.
-    lines.push(`  # ${effect}`, line.includes('veneer ') ? `  ${line}` : `  veneer ${line}`);
+    lines.push(`  # ${effect}`, line.includes('| veneer ') ? `  ${line}` : `  veneer ${line}`);
   }
   return `${lines.join('\n')}\n`;
 }
