@@ -4,9 +4,10 @@ import { dirname, join, resolve } from 'node:path';
 import { planImage } from '../erofs/plan.ts';
 import { writeImage } from '../erofs/writer.ts';
 import { VeneerError } from '../errors.ts';
-import { cloneFile, supportsVerity } from '../sys/inode.ts';
+import { cloneFile } from '../sys/inode.ts';
 import { attachLoop } from '../sys/loop.ts';
 import { createFs, MOUNT_ATTR, mountFs, openFs, setFsFlag, setFsString } from '../sys/mount-api.ts';
+import { supportsVerity } from '../sys/verity.ts';
 import { S_IFDIR, S_IFIFO, TreeNode } from '../tree/node.ts';
 import type { Backing } from './types.ts';
 

@@ -13,6 +13,7 @@ import {
   fsyncSync,
   mkdirSync,
   openSync,
+  readdirSync,
   renameSync,
   rmSync,
   unlinkSync,
@@ -20,6 +21,7 @@ import {
 import { open, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
+import { setImmutable } from '../sys/file-flags.ts';
 import { errnoName, isMissing } from './io-errors.ts';
 
 const fsync = promisify(fsyncCallback);
@@ -161,5 +163,25 @@ export function unpublishDirectory(path: string, options: { work: string; fsync:
 
 /** Removes what has no final name. Two may do so at once; then each looks again when the other was faster. */
 export async function discard(path: string): Promise<void> {
-  await rm(path, { recursive: true, force: true, maxRetries: 3, retryDelay: 5 });
+  const options = { recursive: true, force: true, maxRetries: 3, retryDelay: 5 };
+  try {
+    await rm(path, options);
+  } catch (error) {
+    if (errnoName(error) !== 'EPERM') throw error;
+    // Files of a pull with --immutable: whoever may set the flag may clear it.
+    clearImmutable(path);
+    await rm(path, options);
+  }
+}
+
+function clearImmutable(path: string): void {
+  for (const entry of readdirSync(path, { withFileTypes: true, recursive: true })) {
+    if (!entry.isFile()) continue;
+    const fd = openSync(join(entry.parentPath, entry.name), constants.O_RDONLY);
+    try {
+      setImmutable(fd, false);
+    } finally {
+      closeSync(fd);
+    }
+  }
 }

@@ -9,6 +9,7 @@ import { isImageFile, listDirectory } from './catalog.ts';
 import { imageChains } from './chain-ids.ts';
 import { findChainRecord } from './chain-records.ts';
 import { sweepDebris } from './debris.ts';
+import { checkFsVerity } from './fs-verity.ts';
 import { checkDatabase } from './fsck-database.ts';
 import { imageBlobs } from './gc.ts';
 import { readBlob } from './images.ts';
@@ -19,6 +20,7 @@ import { readLeases } from './leases.ts';
 import { throwIfAborted } from './locks.ts';
 import { type ImageRecord, readImageRecord } from './records.ts';
 import type { Store } from './store.ts';
+import { findTree, VERITY_FACTS, VERITY_SCOPES, VERITY_TREE } from './verity.ts';
 
 export interface FsckOptions {
   /** Remove what is broken, what dead processes left, and images whose layers are gone; rebuild a wrong database. */
@@ -123,6 +125,7 @@ class FsckRun {
     const images = this.#checkImages(blobs);
     this.#checkChains(layout.chains, CHAIN_IMAGE, images);
     this.#checkChains(layout.linked, LAYER_IMAGE, images);
+    this.#checkVerity();
     this.#noteUnused(images, blobs);
     this.#checkNames();
     this.#noteDebris();
@@ -161,7 +164,12 @@ class FsckRun {
       const path = join(layers, hex);
       const reason = this.#tryReason(() => {
         const { tarSize, image } = readLayer(this.#store, `sha256:${hex}`);
-        return wrongSize(path, LAYER_TAR, tarSize) ?? wrongSize(path, LAYER_IMAGE, image.size);
+        return (
+          wrongSize(path, LAYER_TAR, tarSize) ??
+          wrongSize(path, LAYER_IMAGE, image.size) ??
+          this.#fsVerityProblem(join(path, LAYER_TAR), `sha256:${hex}`) ??
+          this.#fsVerityProblem(join(path, LAYER_IMAGE), image.digest)
+        );
       });
       if (reason === null) {
         this.#goodLayers.add(hex);
@@ -243,7 +251,9 @@ class FsckRun {
         if (record === null) return `${CHAIN_FACTS} is missing`;
         const layers = [...record.diffIds, ...record.devices.map((device) => device.diffId)];
         const gone = layers.find((diffId) => !this.#goodLayers.has(digestHex(diffId)));
-        return gone === undefined ? wrongSize(path, file, record.image.size) : `its layer ${gone} is gone`;
+        if (gone !== undefined) return `its layer ${gone} is gone`;
+        const { digest, size } = record.image;
+        return wrongSize(path, file, size) ?? this.#fsVerityProblem(join(path, file), digest);
       });
       if (reason !== null) {
         this.error(path, reason, this.#remove(path, hex, 'directory'));
@@ -252,6 +262,23 @@ class FsckRun {
       this.#chains++;
       this.#noteStrangers(path, [file, CHAIN_FACTS]);
       if (!used.has(hex) && !this.#busy.has(hex)) this.note(path, 'no image uses it; `veneer gc` removes it');
+    }
+  }
+
+  /** Hash trees against their own root hashes. */
+  #checkVerity(): void {
+    const store = this.#store;
+    for (const scope of VERITY_SCOPES) {
+      const dir = join(store.layout.verity, scope);
+      for (const hex of this.#entries(dir)) {
+        const path = join(dir, hex);
+        const reason = this.#tryReason(() => {
+          const found = findTree(store, scope, `sha256:${hex}`);
+          return found === null ? `${VERITY_FACTS} is missing` : null;
+        });
+        if (reason !== null) this.error(path, reason, this.#remove(path, hex, 'directory'));
+        else this.#noteStrangers(path, [VERITY_TREE, VERITY_FACTS]);
+      }
     }
   }
 
@@ -285,7 +312,7 @@ class FsckRun {
   #checkNames(): void {
     const { layout } = this.#store;
     const own =
-      /^(?:store\.db(?:-journal)?|blobs|images|layers|chains|linked|tmp|leases|lock|run|lost\+found)$/;
+      /^(?:store\.db(?:-journal)?|blobs|images|layers|chains|linked|verity|tmp|leases|lock|run|lost\+found)$/;
     for (const name of listDirectory(layout.root)) {
       if (!own.test(name)) this.note(join(layout.root, name), 'not a file of the store');
     }
@@ -300,6 +327,10 @@ class FsckRun {
       if (this.#store.isLiveWork(path)) continue;
       this.note(path, 'unfinished work of a process that is gone', this.#repair);
     }
+  }
+
+  #fsVerityProblem(path: string, digest: string): string | null {
+    return checkFsVerity(this.#store, { path, digest }).problem;
   }
 
   /** Runs a check that returns what is wrong, or null; what it throws is what is wrong. */

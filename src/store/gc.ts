@@ -19,13 +19,16 @@ import { VeneerError } from '../errors.ts';
 import { discard, syncPathNow, unpublishDirectory, unpublishFile } from './atomic.ts';
 import { isImageFile, listDirectory, syncCatalog } from './catalog.ts';
 import { imageChains } from './chain-ids.ts';
+import { findChainRecord } from './chain-records.ts';
 import { collectDebris, type Debris, removeDebris, treeBytes } from './debris.ts';
 import { storeError } from './io-errors.ts';
+import { hasLayer, readLayer } from './layers.ts';
 import { digestHex, HEX64 } from './layout.ts';
 import { readLeases } from './leases.ts';
 import { throwIfAborted } from './locks.ts';
 import { type ImageRecord, readImageRecord } from './records.ts';
 import type { Store } from './store.ts';
+import { VERITY_SCOPES } from './verity.ts';
 
 export interface GcOptions {
   /** Only tell what would go. */
@@ -77,6 +80,7 @@ export async function gc(store: Store, options: GcOptions = {}): Promise<GcRepor
     const marks = mark(store, leases.live, options.mountedFiles?.() ?? []);
     sweepDirectories(store, marks, report, dryRun ? null : trash);
     sweepBlobs(store, marks, report, dryRun);
+    sweepVerity(store, marks, report, dryRun ? null : trash);
     debris = collectDebris(store, leases.dead, { downloads: marks.downloads, trash }, report, dryRun);
   } catch (error) {
     throw storeError('collect garbage', error);
@@ -176,6 +180,57 @@ function sweepDirectories(store: Store, marks: Marks, report: GcReport, trash: s
     // One for all: the renames must be durable before the files inside are removed.
     if (trash !== null && trash.length > 0 && store.fsync) syncPathNow(dir);
   }
+}
+
+/** Hash trees and fs-verity digests of files that nothing marked holds any more. */
+function sweepVerity(store: Store, marks: Marks, report: GcReport, trash: string[] | null): void {
+  const { layout } = store;
+  const kept = storedDigests(store, marks);
+  if (kept === null) return;
+  for (const scope of VERITY_SCOPES) {
+    const dir = join(layout.verity, scope);
+    for (const hex of listDirectory(dir)) {
+      if (!HEX64.test(hex) || kept.has(hex)) continue;
+      const path = join(dir, hex);
+      report.bytes += treeBytes(path);
+      const moved = trash === null ? null : unpublishDirectory(path, { work: layout.tmp, fsync: false });
+      if (moved !== null) trash!.push(moved);
+    }
+  }
+  const dir = join(layout.verity, 'fs');
+  for (const name of listDirectory(dir)) {
+    const hex = name.replace(/\.json$/, '');
+    if (!HEX64.test(hex) || kept.has(hex)) continue;
+    report.bytes += treeBytes(join(dir, name));
+    if (trash !== null) unpublishFile(join(dir, name), { fsync: false });
+  }
+}
+
+/**
+ * Hex digests of the files in marked directories; null when nothing depends on them, or when a record cannot be read:
+ * then nobody knows what may go.
+ */
+function storedDigests(store: Store, marks: Marks): Set<string> | null {
+  const { layout } = store;
+  if (![...VERITY_SCOPES, 'fs'].some((scope) => listDirectory(join(layout.verity, scope)).length > 0))
+    return null;
+  const digests = new Set(marks.layers);
+  const add = (digest: string | undefined): void => {
+    if (digest !== undefined) digests.add(digestHex(digest));
+  };
+  try {
+    for (const hex of marks.layers)
+      if (hasLayer(store, `sha256:${hex}`)) add(readLayer(store, `sha256:${hex}`).image.digest);
+    for (const hex of marks.chains) {
+      const chainId = `sha256:${hex}`;
+      add(findChainRecord(layout.chain(chainId), chainId)?.image.digest);
+      add(findChainRecord(layout.linkedLayer(chainId), chainId)?.image.digest);
+    }
+  } catch (error) {
+    if (error instanceof VeneerError) return null;
+    throw error;
+  }
+  return digests;
 }
 
 function sweepBlobs(store: Store, marks: Marks, report: GcReport, dryRun: boolean): void {

@@ -37,6 +37,7 @@ export class StoreLayout {
   readonly layers: string;
   readonly chains: string;
   readonly linked: string;
+  readonly verity: string;
   readonly tmp: string;
   readonly downloads: string;
   readonly locks: string;
@@ -52,6 +53,7 @@ export class StoreLayout {
     this.layers = join(root, 'layers');
     this.chains = join(root, 'chains');
     this.linked = join(root, 'linked');
+    this.verity = join(root, 'verity');
     this.tmp = join(root, 'tmp');
     this.downloads = join(root, 'tmp', 'downloads');
     this.locks = join(root, 'tmp', 'locks');
@@ -71,6 +73,8 @@ export class StoreLayout {
       this.layers,
       this.chains,
       this.linked,
+      this.verity,
+      ...['disk', 'file', 'fs'].map((scope) => join(this.verity, scope)),
       this.tmp,
       this.downloads,
       this.locks,
@@ -98,6 +102,16 @@ export class StoreLayout {
   /** The topmost layer of a chain with its hard links into the layers below resolved. */
   linkedLayer(chainId: string): string {
     return join(this.linked, digestHex(chainId));
+  }
+
+  /** Hash tree of the file with this digest, or of the flat disk that begins with it. */
+  verityTree(scope: 'disk' | 'file', digest: string): string {
+    return join(this.verity, scope, digestHex(digest));
+  }
+
+  /** What fs-verity says of the file with this digest. */
+  fsVerity(digest: string): string {
+    return join(this.verity, 'fs', `${digestHex(digest)}.json`);
   }
 
   download(blobDigest: string): string {

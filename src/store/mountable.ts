@@ -1,10 +1,11 @@
 /** What a mount of a stored image needs: which files, in which order, of which size. */
-import { statSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { VeneerError } from '../errors.ts';
 import { chainIds } from '../oci/digest.ts';
 import { chainOf } from './chain-ids.ts';
-import { findChainRecord } from './chain-records.ts';
+import { findChainRecord, leansOnChain } from './chain-records.ts';
 import { storeError } from './io-errors.ts';
 import { readLayer } from './layers.ts';
 import { CHAIN_IMAGE, digestHex, LAYER_IMAGE, LAYER_TAR } from './layout.ts';
@@ -32,8 +33,8 @@ export interface MountableImage {
 
 /**
  * The files of an image, ready to mount: one entry for `merged`, one a layer and bottom first for `layers`.
- * Metadata images that are missing are made. Every file's presence and size is checked, its bytes are not
- * (that is `verify`'s). To keep a sweep away until the files are open, hold {@link Store.share} around the call
+ * Metadata images that are missing are made. Every file's presence and size is checked, the digest of
+ * metadata images, and what fs-verity enforces; the bytes of tars are `verify`'s. To keep a sweep away until the files are open, hold {@link Store.share} around the call
  * and the mount.
  *
  * Throws `store/missing` and `store/mismatch` with the path.
@@ -44,24 +45,30 @@ export async function mountable(
   mode: 'merged' | 'layers',
   options: { signal?: AbortSignal } = {},
 ): Promise<MountableImage[]> {
+  const seals = await loadSeals(store);
   const diffIds = image.layers.map((layer) => layer.diffId);
   if (mode === 'merged') {
     const chainId = chainOf(diffIds);
     const stored = findChainRecord(store.layout.chain(chainId), chainId);
     // Loaded when something has to be made, which mostly it has not.
     const record = stored ?? (await (await import('./chains.ts')).ensureChain(store, diffIds, options));
-    return [describe(store, join(store.layout.chain(record.chainId), CHAIN_IMAGE), record)];
+    return [describe(store, seals, join(store.layout.chain(record.chainId), CHAIN_IMAGE), record)];
   }
   const layers = new Map(diffIds.map((diffId) => [diffId, readLayer(store, diffId)]));
+  // overlayfs does not look for an opaque mark on the root of a lower layer, so what lies under one is left out
+  const lowest = Math.max(
+    0,
+    diffIds.findLastIndex((diffId) => layers.get(diffId)!.opaqueRoot),
+  );
   const linked = await linkedRecords(store, layers, diffIds, options);
-  return diffIds.map((diffId, i) => {
-    const record = linked[i];
+  return diffIds.slice(lowest).map((diffId, i) => {
+    const record = linked[lowest + i];
     if (record !== null && record !== undefined) {
-      return describe(store, join(store.layout.linkedLayer(record.chainId), LAYER_IMAGE), record);
+      return describe(store, seals, join(store.layout.linkedLayer(record.chainId), LAYER_IMAGE), record);
     }
     const { usesTar, tarSize, image: facts } = layers.get(diffId)!;
     const devices: DeviceRecord[] = usesTar ? [{ diffId, file: LAYER_TAR, size: tarSize }] : [];
-    return describe(store, join(store.layout.layer(diffId), LAYER_IMAGE), { image: facts, devices });
+    return describe(store, seals, join(store.layout.layer(diffId), LAYER_IMAGE), { image: facts, devices });
   });
 }
 
@@ -75,7 +82,7 @@ async function linkedRecords(
   const found: (ChainRecord | null)[] = [];
   const chains = chainIds(diffIds);
   for (const [i, diffId] of diffIds.entries()) {
-    if (!layers.get(diffId)!.needsChain) {
+    if (!leansOnChain(layers.get(diffId)!, i === diffIds.length - 1)) {
       found.push(null);
       continue;
     }
@@ -88,18 +95,59 @@ async function linkedRecords(
 
 function describe(
   store: Store,
+  seals: CheckSeal,
   primary: string,
   record: Pick<ChainRecord, 'image' | 'devices'>,
 ): MountableImage {
   checkSize(primary, record.image.size);
+  if (!seals(primary, record.image.digest)) checkDigest(primary, record.image.digest);
   const devices = record.devices.map((device): MountDevice => {
     const path = join(store.layout.layer(device.diffId), device.file);
     checkSize(path, device.size);
     const digest = device.file === LAYER_TAR ? device.diffId : readLayer(store, device.diffId).image.digest;
+    seals(path, digest);
     return { path, size: device.size, tag: digestHex(digest) };
   });
   return { primary, size: record.image.size, digest: record.image.digest, devices };
 }
+
+/** Whether the kernel checks the reads of a file. Throws when it should and does not, or enforces another digest. */
+type CheckSeal = (path: string, digest: string) => boolean;
+
+/** Stores on file systems without fs-verity, which are most, do not load the code for it. */
+async function loadSeals(store: Store): Promise<CheckSeal> {
+  const records = join(store.layout.verity, 'fs');
+  if (!existsSync(records) || readdirSync(records).length === 0) return () => false;
+  const { checkFsVerity } = await import('./fs-verity.ts');
+  return (path, digest) => {
+    const { enforced, problem } = checkFsVerity(store, { path, digest });
+    if (problem === null) return enforced;
+    throw new VeneerError('store/mismatch', `Cannot use ${path}: ${problem}`, { hint: REFETCH });
+  };
+}
+
+/**
+ * The kernel parses metadata images with all its rights, so what no fs-verity protects is hashed before each mount: a
+ * few megabytes. The tars, which it only copies from, are `verify`'s.
+ */
+function checkDigest(path: string, digest: string): void {
+  let found: string;
+  try {
+    found = createHash('sha256').update(readFileSync(path)).digest('hex');
+  } catch (error) {
+    throw storeError(`read ${path}`, error);
+  }
+  if (found === digestHex(digest)) return;
+  throw new VeneerError(
+    'store/mismatch',
+    `Cannot use ${path}: its digest is sha256:${found}, not ${digest}`,
+    {
+      hint: REFETCH,
+    },
+  );
+}
+
+const REFETCH = 'run `veneer verify`; what is damaged is fetched anew after `veneer rm` and `veneer gc`';
 
 /** A file of another size would mount and give wrong data; one stat a file is all that a mount can afford. */
 function checkSize(path: string, size: number): void {

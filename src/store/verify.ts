@@ -1,21 +1,23 @@
 /** Verify: reads everything again and compares it with its digest. */
-import { createHash } from 'node:crypto';
-import { type FileHandle, open } from 'node:fs/promises';
+import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { VeneerError } from '../errors.ts';
 import type { OnProgress } from '../progress/events.ts';
 import { listDirectory } from './catalog.ts';
 import { imageChains } from './chain-ids.ts';
 import { findChainRecord } from './chain-records.ts';
+import { openStored } from './data-files.ts';
+import { checkFsVerity, digestFile, findFsVerity } from './fs-verity.ts';
 import { imageBlobs } from './gc.ts';
+import { hashFile } from './hash-file.ts';
 import { listImages } from './images.ts';
 import { isMissing, showBytes } from './io-errors.ts';
 import { readLayer } from './layers.ts';
-import { CHAIN_IMAGE, HEX64, LAYER_IMAGE, LAYER_TAR } from './layout.ts';
+import { CHAIN_IMAGE, digestHex, HEX64, LAYER_IMAGE, LAYER_TAR } from './layout.ts';
 import { takeLease } from './leases.ts';
-import { throwIfAborted } from './locks.ts';
 import type { ChainRecord, ImageRecord } from './records.ts';
 import type { Store } from './store.ts';
+import { findTree, VERITY_SCOPES } from './verity.ts';
 
 export interface VerifyOptions {
   /** Only what this image needs; default everything in the store. */
@@ -34,6 +36,8 @@ export interface VerifyReport {
   /** Files that were read whole. */
   files: number;
   bytes: number;
+  /** Files whose reads the kernel checks (fs-verity); null where the file system cannot. */
+  fsVerity: number | null;
 }
 
 interface Target {
@@ -41,6 +45,8 @@ interface Target {
   readonly digest: string;
   /** Bytes; -1 when only the digest is known. */
   readonly size: number;
+  /** The kernel may check it too. */
+  readonly sealable?: true;
 }
 
 /**
@@ -49,7 +55,7 @@ interface Target {
  * and pull again. A damaged merged image may just be removed; it is made again when it is needed.
  */
 export async function verify(store: Store, options: VerifyOptions = {}): Promise<VerifyReport> {
-  const report: VerifyReport = { problems: [], files: 0, bytes: 0 };
+  const report: VerifyReport = { problems: [], files: 0, bytes: 0, fsVerity: null };
   if (!store.exists()) return report;
   const scope = chooseScope(store, report, options.image);
   const lease = takeLease(store, 'verify', { ...scope, downloads: [] });
@@ -63,6 +69,7 @@ export async function verify(store: Store, options: VerifyOptions = {}): Promise
         await check(target, report, options.signal, (done) => {
           options.onProgress?.({ type: 'advance', id, done: Math.min(done, total) });
         });
+        if (target.sealable) await checkSeal(store, target, report, options.signal);
       }
     } catch (error) {
       options.onProgress?.({ type: 'end', id, outcome: 'failed' });
@@ -122,12 +129,12 @@ function listTargets(store: Store, scope: Scope, report: VerifyReport): Target[]
     const dir = layout.layer(diffId);
     noting(dir, () => {
       const { tarSize, image } = readLayer(store, diffId);
-      targets.push({ path: join(dir, LAYER_TAR), digest: diffId, size: tarSize });
-      targets.push({ path: join(dir, LAYER_IMAGE), ...image });
+      targets.push({ path: join(dir, LAYER_TAR), digest: diffId, size: tarSize, sealable: true });
+      targets.push({ path: join(dir, LAYER_IMAGE), ...image, sealable: true });
     });
   }
   const addChain = (dir: string, file: string, record: ChainRecord | null): void => {
-    if (record !== null) targets.push({ path: join(dir, file), ...record.image });
+    if (record !== null) targets.push({ path: join(dir, file), ...record.image, sealable: true });
   };
   for (const chainId of scope.chains) {
     // Either may be missing: they are made when needed.
@@ -135,6 +142,17 @@ function listTargets(store: Store, scope: Scope, report: VerifyReport): Target[]
     noting(merged, () => addChain(merged, CHAIN_IMAGE, findChainRecord(merged, chainId)));
     const linked = layout.linkedLayer(chainId);
     noting(linked, () => addChain(linked, LAYER_IMAGE, findChainRecord(linked, chainId)));
+  }
+  for (const scope of VERITY_SCOPES) {
+    const names = listDirectory(join(layout.verity, scope));
+    for (const { digest } of targets.filter(({ sealable }) => sealable)) {
+      const dir = layout.verityTree(scope, digest);
+      if (!names.includes(digestHex(digest))) continue;
+      noting(dir, () => {
+        const found = findTree(store, scope, digest);
+        if (found !== null) targets.push({ path: found.path, ...found.tree });
+      });
+    }
   }
   return targets;
 }
@@ -173,31 +191,28 @@ async function check(
   }
 }
 
-const CHUNK = 1 << 20;
-
-/** Hashes a file; the next piece is read while one is hashed. */
-async function hashFile(
-  path: string,
+/** The fs-verity digest: what the kernel enforces, the record, and the bytes must all say the same. */
+async function checkSeal(
+  store: Store,
+  { path, digest }: Target,
+  report: VerifyReport,
   signal: AbortSignal | undefined,
-  onRead: (bytes: number) => void,
-): Promise<string> {
-  const hash = createHash('sha256');
-  const file: FileHandle = await open(path, 'r');
+): Promise<void> {
   try {
-    let ahead = file.read(Buffer.allocUnsafe(CHUNK), 0, CHUNK, null);
-    let spare = Buffer.allocUnsafe(CHUNK);
-    for (;;) {
-      const { bytesRead, buffer } = await ahead;
-      throwIfAborted(signal);
-      if (bytesRead === 0) return `sha256:${hash.digest('hex')}`;
-      ahead = file.read(spare, 0, CHUNK, null);
-      // A failing read is reported by the next turn; without this it would be unhandled if the hash threw.
-      ahead.catch(() => undefined);
-      hash.update(buffer.subarray(0, bytesRead));
-      onRead(bytesRead);
-      spare = buffer;
+    const { enforced, problem } = checkFsVerity(store, { path, digest });
+    if (problem !== null) report.problems.push({ path, message: problem });
+    if (!enforced) return;
+    report.fsVerity = (report.fsVerity ?? 0) + 1;
+    const fd = openStored(path);
+    try {
+      const found = await digestFile(fd, signal);
+      if (found !== findFsVerity(store, digest)?.fsVerity)
+        report.problems.push({ path, message: `${path} has bytes with the fs-verity digest ${found}` });
+    } finally {
+      closeSync(fd);
     }
-  } finally {
-    await file.close();
+  } catch (error) {
+    if (!(error instanceof VeneerError) || error.code === 'io/cancelled') throw error;
+    report.problems.push({ path, message: error.message });
   }
 }

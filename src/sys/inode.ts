@@ -1,6 +1,6 @@
 /** What node:fs cannot do to an inode: special files, times in nanoseconds, exchanging renames, reflinks. */
 import { constants } from 'node:os';
-import { check, cString, type SysPath, showPath } from './error.ts';
+import { check, cString, type SysPath, showPath, sysError } from './error.ts';
 import { errno, libc } from './libc.ts';
 
 // <fcntl.h>
@@ -10,9 +10,7 @@ const AT_SYMLINK_NOFOLLOW = 0x100;
 const RENAME_NOREPLACE = 1;
 const RENAME_EXCHANGE = 2;
 const FICLONE = 0x40049409;
-// <linux/fsverity.h>
-const FS_IOC_MEASURE_VERITY = 0xc0046686;
-const FSVERITY_DIGEST_SIZE = 4 + 64;
+const FICLONERANGE = 0x4020940d;
 
 /** Seconds since the epoch (may be negative) and 0..999_999_999 nanoseconds counted forward from them. */
 export interface Timestamp {
@@ -66,10 +64,26 @@ export function cloneFile(source: number, target: number): void {
   check(libc('ioctlValue')(target, FICLONE, source), `share the blocks of file descriptor ${source}`);
 }
 
-/** True when the file's file system has fs-verity, whether or not this file uses it. */
-export function supportsVerity(fd: number): boolean {
-  const digest = Buffer.alloc(FSVERITY_DIGEST_SIZE);
-  digest.writeUInt16LE(64, 2);
-  if (libc('ioctlPointer')(fd, FS_IOC_MEASURE_VERITY, digest) !== -1) return true;
-  return errno() === constants.errno.ENODATA;
+/**
+ * Makes a range of `target` share the blocks of a range of `source`; all numbers are bytes and multiples of the file
+ * system's block size. False when this cannot be done here (another file system, or one without reflinks).
+ */
+export function cloneRange(
+  source: number,
+  sourceAt: number,
+  length: number,
+  target: number,
+  targetAt: number,
+): boolean {
+  // struct file_clone_range: src_fd s64, src_offset, src_length, dest_offset u64
+  const range = Buffer.alloc(32);
+  range.writeBigInt64LE(BigInt(source), 0);
+  range.writeBigUInt64LE(BigInt(sourceAt), 8);
+  range.writeBigUInt64LE(BigInt(length), 16);
+  range.writeBigUInt64LE(BigInt(targetAt), 24);
+  if (libc('ioctlPointer')(target, FICLONERANGE, range) !== -1) return true;
+  const reason = errno();
+  const { ENOTSUP, EOPNOTSUPP, EXDEV, EINVAL, ENOTTY, ENOSYS, EPERM, ETXTBSY } = constants.errno;
+  if ([ENOTSUP, EOPNOTSUPP, EXDEV, EINVAL, ENOTTY, ENOSYS, EPERM, ETXTBSY].includes(reason)) return false;
+  throw sysError(reason, 'share blocks between files');
 }

@@ -1,4 +1,5 @@
 /** The superblock in front of a dm-verity tree. */
+import { createHash } from 'node:crypto';
 import type { ByteSource } from '../bytes/io.ts';
 import { VeneerError } from '../errors.ts';
 import {
@@ -17,6 +18,14 @@ export interface VeritySuperblock extends VerityParameters {
   readonly dataBlocks: number;
   /** 16 bytes. */
   readonly uuid: Buffer;
+}
+
+/** The UUID of our trees: made of the salt, so that the same data gives the same bytes (version 8, RFC 9562). */
+export function treeUuid(salt: Buffer): Buffer {
+  const uuid = createHash('sha256').update('veneer verity').update(salt).digest().subarray(0, 16);
+  uuid[6] = (uuid[6]! & 0x0f) | 0x80;
+  uuid[8] = (uuid[8]! & 0x3f) | 0x80;
+  return uuid;
 }
 
 /** The superblock, padded to a hash block: the tree follows at once. */

@@ -1,0 +1,95 @@
+/** Reads a disk whose bytes are spread over files. */
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import type { ByteSource } from '../bytes/io.ts';
+import { VeneerError } from '../errors.ts';
+import { SECTOR } from './segments.ts';
+
+/** A run of a disk: in a file, or zeros. `at` in bytes. */
+export interface DiskRun {
+  readonly sectors: number;
+  readonly path: string | null;
+  readonly at: number;
+}
+
+/** Files are opened when they are first read. What stands behind a file's end is an error that names it. */
+export class DiskSource implements ByteSource {
+  readonly size: number;
+  readonly #runs: readonly DiskRun[];
+  /** Byte where each run begins. */
+  readonly #starts: number[] = [];
+  readonly #open = new Map<string, number>();
+
+  constructor(runs: readonly DiskRun[]) {
+    this.#runs = runs;
+    let at = 0;
+    for (const { sectors } of runs) {
+      this.#starts.push(at);
+      at += sectors * SECTOR;
+    }
+    this.size = at;
+  }
+
+  read(offset: number, length: number): Buffer {
+    const into = Buffer.alloc(length);
+    this.readInto(into, offset);
+    return into;
+  }
+
+  /** Fills `into` from `offset` on. Throws `disk/corrupt` outside of the disk and of its files. */
+  readInto(into: Buffer, offset: number): void {
+    if (offset < 0 || offset + into.length > this.size) {
+      throw new VeneerError(
+        'disk/corrupt',
+        `Cannot read ${into.length} bytes at ${offset} of a disk of ${this.size}`,
+      );
+    }
+    let index = this.#find(offset);
+    for (let done = 0; done < into.length; index++) {
+      const run = this.#runs[index]!;
+      const inRun = offset + done - this.#starts[index]!;
+      const count = Math.min(into.length - done, run.sectors * SECTOR - inRun);
+      const piece = into.subarray(done, done + count);
+      if (run.path === null) piece.fill(0);
+      else this.#readFile(run.path, piece, run.at + inRun);
+      done += count;
+    }
+  }
+
+  /** The file that holds a byte of the disk, and where; null for zeros. */
+  locate(offset: number): { path: string; at: number } | null {
+    const index = this.#find(offset);
+    const { path, at } = this.#runs[index]!;
+    return path === null ? null : { path, at: at + offset - this.#starts[index]! };
+  }
+
+  close(): void {
+    for (const fd of this.#open.values()) closeSync(fd);
+    this.#open.clear();
+  }
+
+  #find(offset: number): number {
+    let low = 0;
+    let high = this.#starts.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.#starts[middle]! <= offset) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  }
+
+  #readFile(path: string, into: Buffer, at: number): void {
+    let fd = this.#open.get(path);
+    if (fd === undefined) this.#open.set(path, (fd = openSync(path, 'r')));
+    for (let done = 0; done < into.length; ) {
+      const count = readSync(fd, into, done, into.length - done, at + done);
+      if (count === 0) {
+        throw new VeneerError(
+          'disk/corrupt',
+          `Cannot read ${path} at ${at + done}: it ends at ${fstatSync(fd).size}`,
+        );
+      }
+      done += count;
+    }
+  }
+}

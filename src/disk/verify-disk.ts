@@ -1,0 +1,206 @@
+/** Reads a whole disk and names what is not as it should be. */
+import { createHash } from 'node:crypto';
+import { setImmediate as letOthersRun } from 'node:timers/promises';
+import { HASH_BLOCK_SIZE, readSuperblock, TreeChecker, treeUuid, writeSuperblock } from '../verity/index.ts';
+import { type FoundArea, type FoundErofs, type FoundTree, findContent, slice } from './content.ts';
+import type { OpenDisk } from './open-disk.ts';
+
+export interface VerifyDiskOptions {
+  /** Hex; default what a VMDK of ours says. For disks with partitions one a partition, separated by commas. */
+  readonly rootHash?: string;
+  readonly signal?: AbortSignal;
+  /** Bytes that were read. */
+  readonly onProgress?: (done: number) => void;
+}
+
+export interface VerifyDiskReport {
+  readonly problems: string[];
+  /** What could not be checked, and why. */
+  readonly unchecked: string[];
+  bytes: number;
+}
+
+const CHUNK = 1 << 20;
+
+/**
+ * Checks the descriptor, partition tables, digests of all layers (the tags of the device table), the metadata image
+ * (when the disk says its digest) and hash trees against root hashes.
+ */
+export async function verifyDisk(disk: OpenDisk, options: VerifyDiskOptions = {}): Promise<VerifyDiskReport> {
+  const run = new DiskCheck(disk, options);
+  await run.all();
+  return run.report;
+}
+
+class DiskCheck {
+  readonly report: VerifyDiskReport = { problems: [], unchecked: [], bytes: 0 };
+  readonly #disk: OpenDisk;
+  readonly #options: VerifyDiskOptions;
+
+  constructor(disk: OpenDisk, options: VerifyDiskOptions) {
+    this.#disk = disk;
+    this.#options = options;
+  }
+
+  async all(): Promise<void> {
+    const { vmdk, problems, source, path } = this.#disk;
+    if (vmdk?.intact === false)
+      this.report.problems.push(`${path} (the descriptor) was changed after it was written`);
+    this.report.problems.push(...problems);
+    if (problems.length > 0) return;
+    const content = findContent(source);
+    this.report.problems.push(...content.problems);
+    const notes = vmdk?.database ?? {};
+    const hashes = (this.#options.rootHash ?? notes['veneer.verity.roothash'] ?? '')
+      .split(',')
+      .filter(Boolean);
+    const areas: readonly Area[] =
+      content.whole === null ? content.partitions : [{ ...content.whole, at: 0, size: source.size }];
+    const metadata = areas.find(({ erofs }) => erofs !== null);
+    if (metadata === undefined) {
+      this.report.problems.push(`${path} holds no EROFS image that can be read`);
+      return;
+    }
+    await this.#metadata(metadata, notes['veneer.fsmeta']);
+    await this.#layers(
+      metadata.erofs!,
+      content.whole === null ? areas.slice(areas.indexOf(metadata) + 1) : null,
+    );
+    const trees = areas.filter(({ tree }) => tree !== null);
+    if (hashes.length > 0 && hashes.length !== trees.length) {
+      this.report.problems.push(
+        `${path} has ${trees.length} hash trees that can be read, and ${hashes.length} root hashes are known`,
+      );
+      return;
+    }
+    for (const [i, area] of trees.entries()) {
+      if (hashes.length === 0)
+        this.report.unchecked.push(`the hash tree ${nameOf(area)}: no root hash is known`);
+      else await this.#tree(area, area.tree!, hashes[i]!);
+    }
+  }
+
+  /** The metadata image against its digest. */
+  async #metadata(area: Area, digest: string | undefined): Promise<void> {
+    const { blocks, blockSize } = area.erofs!;
+    if (digest === undefined) {
+      if (area.tree === null)
+        this.report.unchecked.push('the metadata image: nothing on the disk says its digest');
+      return;
+    }
+    const hash = createHash('sha256');
+    await this.#read(area.at, blocks * blockSize, (chunk) => void hash.update(chunk));
+    const found = `sha256:${hash.digest('hex')}`;
+    if (found !== digest) {
+      this.report.problems.push(
+        `the metadata image${this.#where(area.at)} has the digest ${found}, not ${digest}`,
+      );
+    }
+  }
+
+  /** Every device against the digest that its slot names it by. `partitions`: where they are, else where the slots say. */
+  async #layers(erofs: FoundErofs, partitions: readonly Area[] | null): Promise<void> {
+    for (const [i, { tag, at, size }] of erofs.devices.entries()) {
+      const begin = partitions === null ? at : partitions[i]?.at;
+      const name = `layer ${i + 1}`;
+      if (begin === undefined || (partitions === null && at === 0) || begin + size > this.#disk.source.size) {
+        this.report.problems.push(`${name} is not on the disk`);
+      } else if (/^[0-9a-f]{64}$/.test(tag)) {
+        if (!(await this.#hasDigest(begin, size, erofs.blockSize, tag)))
+          this.report.problems.push(`${name}${this.#where(begin)} has not the digest sha256:${tag}`);
+      } else {
+        this.report.unchecked.push(`${name}: the device table does not name it by a digest`);
+      }
+    }
+  }
+
+  /** A tar may end inside its last block, and how long it was stands nowhere: every such length is tried. */
+  async #hasDigest(at: number, size: number, blockSize: number, hex: string): Promise<boolean> {
+    const hash = createHash('sha256');
+    let last = Buffer.alloc(0);
+    await this.#read(at, size - blockSize, (chunk) => void hash.update(chunk));
+    await this.#read(at + size - blockSize, blockSize, (chunk) => {
+      last = Buffer.from(chunk);
+    });
+    for (let length = last.length; length > 0; length--) {
+      if (hash.copy().update(last.subarray(0, length)).digest('hex') === hex) return true;
+      if (last[length - 1] !== 0) return false;
+    }
+    return false;
+  }
+
+  async #tree(area: Area, tree: FoundTree, rootHash: string): Promise<void> {
+    const { source } = this.#disk;
+    const part = slice(source, area.at, area.size);
+    const name = nameOf(area);
+    if (!/^[0-9a-f]{64}$/.test(rootHash)) {
+      this.report.problems.push(`"${rootHash}" is no root hash: 64 lower-case hex digits`);
+      return;
+    }
+    const dataSize = tree.dataBlocks * tree.dataBlockSize;
+    const treeAt = tree.at + HASH_BLOCK_SIZE;
+    if (dataSize > tree.at || treeAt + tree.size > area.size) {
+      this.report.problems.push(`the hash tree ${name} is for ${dataSize} bytes and does not fit`);
+      return;
+    }
+    const parameters = readSuperblock(part, tree.at);
+    const ours = treeUuid(parameters.salt);
+    const uuid = isNearly(parameters.uuid, ours) ? ours : parameters.uuid;
+    if (!writeSuperblock({ ...parameters, uuid }).equals(part.read(tree.at, HASH_BLOCK_SIZE)))
+      this.report.problems.push(`the verity superblock ${name}${this.#where(area.at + tree.at)} was changed`);
+    const checker = new TreeChecker(
+      tree.dataBlocks,
+      parameters,
+      Buffer.from(rootHash, 'hex'),
+      slice(source, area.at + treeAt, tree.size),
+    );
+    for (let at = 0; at < dataSize; ) {
+      const count = Math.min(checker.space.length, dataSize - at);
+      this.#options.signal?.throwIfAborted();
+      source.readInto(checker.space.subarray(0, count), area.at + at);
+      checker.take(count);
+      at += count;
+      this.#count(count);
+      await letOthersRun();
+    }
+    for (const { what, at, length } of checker.damage) {
+      const begin = area.at + (what === 'data' ? at : treeAt + at);
+      const thing = what === 'data' ? `${length} bytes` : `the hash tree ${name}`;
+      this.report.problems.push(`${thing}${this.#where(begin)} are not what the root hash ${rootHash} says`);
+    }
+  }
+
+  async #read(at: number, length: number, take: (chunk: Buffer) => void): Promise<void> {
+    const buffer = Buffer.allocUnsafe(Math.min(CHUNK, Math.max(length, 0)));
+    for (let done = 0; done < length; ) {
+      this.#options.signal?.throwIfAborted();
+      const chunk = buffer.subarray(0, Math.min(CHUNK, length - done));
+      this.#disk.source.readInto(chunk, at + done);
+      take(chunk);
+      done += chunk.length;
+      this.#count(chunk.length);
+      await letOthersRun();
+    }
+  }
+
+  #count(bytes: number): void {
+    this.report.bytes += bytes;
+    this.#options.onProgress?.(this.report.bytes);
+  }
+
+  /** ` at 4096 of FILE` */
+  #where(at: number): string {
+    const found = this.#disk.source.locate(at);
+    return found === null ? ` at ${at}` : ` at ${found.at} of ${found.path}`;
+  }
+}
+
+type Area = FoundArea & { readonly at: number; readonly size: number; readonly name?: string };
+
+const nameOf = (area: Area): string =>
+  area.name === undefined ? 'of the disk' : `of partition ${area.name}`;
+
+/** Ours but for a few bytes, as no other UUID is: then these bytes are damage. */
+function isNearly(uuid: Buffer, ours: Buffer): boolean {
+  return uuid.filter((byte, i) => byte === ours[i]).length >= uuid.length / 2;
+}

@@ -1,0 +1,56 @@
+/** Writes hash trees of disks and files into files. */
+import { writeSync } from 'node:fs';
+import { setImmediate as letOthersRun } from 'node:timers/promises';
+import {
+  HASH_BLOCK_SIZE,
+  TreeBuilder,
+  treeUuid,
+  type VerityParameters,
+  writeSuperblock,
+} from '../verity/index.ts';
+import type { DiskSource } from './source.ts';
+
+/** A hash tree with its superblock in front. */
+export interface WrittenTree extends VerityParameters {
+  /** Hex. */
+  readonly rootHash: string;
+  readonly dataBlocks: number;
+  /** Bytes, superblock included. */
+  readonly size: number;
+}
+
+export interface WriteTreeOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((done: number) => void) | undefined;
+}
+
+/** Writes the tree over the first `dataSize` bytes of `source` to `fd` from `at` on. */
+export async function writeTree(
+  source: DiskSource,
+  dataSize: number,
+  parameters: VerityParameters,
+  fd: number,
+  at: number,
+  options: WriteTreeOptions = {},
+): Promise<WrittenTree> {
+  const dataBlocks = Math.ceil(dataSize / parameters.dataBlockSize);
+  const put = (chunk: Buffer, to: number): void => {
+    for (let done = 0; done < chunk.length; )
+      done += writeSync(fd, chunk, done, chunk.length - done, to + done);
+  };
+  const builder = new TreeBuilder(dataBlocks, parameters, (chunk, to) =>
+    put(chunk, at + HASH_BLOCK_SIZE + to),
+  );
+  for (let done = 0; done < dataSize; ) {
+    options.signal?.throwIfAborted();
+    const count = Math.min(builder.space.length, dataSize - done);
+    source.readInto(builder.space.subarray(0, count), done);
+    builder.take(count);
+    done += count;
+    options.onProgress?.(done);
+    await letOthersRun();
+  }
+  const rootHash = builder.finish().toString('hex');
+  put(writeSuperblock({ ...parameters, dataBlocks, uuid: treeUuid(parameters.salt) }), at);
+  return { ...parameters, rootHash, dataBlocks, size: HASH_BLOCK_SIZE + builder.shape.size };
+}
