@@ -27,9 +27,12 @@ export function looksLikeWhiteout(node: TreeNode): boolean {
   return (node.mode & S_IFMT) === S_IFCHR && node.devMajor === 0 && node.devMinor === 0;
 }
 
-/** The attributes to store for `node`: its own and those that say its facts, in name order; null when there are none. */
-export function storedXattrs(node: TreeNode): ReadonlyMap<string, string> | null {
-  const device = looksLikeWhiteout(node);
+/**
+ * The attributes to store for `node`: its own and those that say its facts, in name order; null when there are none.
+ * In a merged image a device 0:0 needs no mark: there are no whiteouts.
+ */
+export function storedXattrs(node: TreeNode, merged: boolean): ReadonlyMap<string, string> | null {
+  const device = !merged && looksLikeWhiteout(node);
   if (!node.opaque && !node.implied && node.whiteouts === null && node.lowerLink === null && !device) {
     return node.xattrs;
   }
@@ -46,8 +49,8 @@ export function storedXattrs(node: TreeNode): ReadonlyMap<string, string> | null
  * The reverse: moves the facts out of `xattrs` into the node's fields; the rest
  * becomes `node.xattrs`. Returns false when the node is a whiteout and not a node at all.
  */
-export function restoreFacts(node: TreeNode, xattrs: Map<string, string>): boolean {
-  if (looksLikeWhiteout(node) && !xattrs.delete(XATTR_DEVICE)) return false;
+export function restoreFacts(node: TreeNode, xattrs: Map<string, string>, merged: boolean): boolean {
+  if (!merged && looksLikeWhiteout(node) && !xattrs.delete(XATTR_DEVICE)) return false;
   if (xattrs.delete(XATTR_IMPLIED)) node.implied = true;
   xattrs.delete(XATTR_ORIGIN);
   const opaque = xattrs.get(XATTR_OPAQUE);

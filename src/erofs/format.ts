@@ -7,6 +7,9 @@ import { defineStruct } from '../bytes/struct.ts';
 export const EROFS_SUPER_OFFSET = 1024;
 export const EROFS_SUPER_MAGIC = 0xe0f5e1e2;
 
+/** `volume_name` of merged images: in them a character device 0:0 is a device, in all others a whiteout. */
+export const MERGED_VOLUME = 'veneer image';
+
 /** `struct erofs_super_block` */
 export const SUPERBLOCK = defineStruct('erofs_super_block', 128, [
   ['magic', 0x00, 4],

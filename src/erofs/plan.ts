@@ -107,6 +107,8 @@ export interface ErofsPlan {
   readonly xattrs: XattrTable;
   readonly devices: readonly PlannedDevice[];
   readonly sources: readonly DataSource[];
+  /** A whole image, not a layer. */
+  readonly merged: boolean;
   /** Stands for the own data in the UUID; '' without any. */
   readonly identity: string;
   /** Block address that nids count from: one block before the inodes, so that no inode has number 0. */
@@ -150,7 +152,8 @@ export function planImage(tree: FileTree, options: PlanOptions): ErofsPlan {
     });
   }
   const { inodes, whiteout } = collectInodes(tree.root);
-  const xattrs = internXattrs(inodes, whiteout);
+  const merged = tree.merged === true;
+  const xattrs = internXattrs(inodes, whiteout, merged);
   const used = new Uint8Array(tree.sources.length);
   for (const inode of inodes) placeContent(inode, blockSize, tree.sources, used);
   if (options.own !== undefined) used[options.own.source] = 0;
@@ -188,6 +191,7 @@ export function planImage(tree: FileTree, options: PlanOptions): ErofsPlan {
     xattrs,
     devices: placeDevices(tree.sources, used, size, blockSize),
     sources: tree.sources,
+    merged,
     identity: options.own?.identity ?? '',
     metaBlock: inodesAt / blockSize - 1,
     epoch: epoch.mtime,
@@ -273,10 +277,14 @@ function reverse<T>(list: T[], from: number): void {
   }
 }
 
-function internXattrs(inodes: readonly PlannedInode[], whiteout: PlannedInode | null): XattrTable {
+function internXattrs(
+  inodes: readonly PlannedInode[],
+  whiteout: PlannedInode | null,
+  merged: boolean,
+): XattrTable {
   const table = new XattrTable();
   for (const inode of inodes) {
-    const stored = inode === whiteout ? null : storedXattrs(inode.node);
+    const stored = inode === whiteout ? null : storedXattrs(inode.node, merged);
     if (stored !== null) inode.xattrs = table.intern(stored, () => plannedPath(inode));
   }
   table.settle();

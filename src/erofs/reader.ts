@@ -35,6 +35,7 @@ import {
   LAYOUT_CHUNKED,
   LAYOUT_INLINE,
   LAYOUT_PLAIN,
+  MERGED_VOLUME,
   NULL_ADDR,
   XATTR_ENTRY,
   XATTR_IBODY,
@@ -72,10 +73,12 @@ const MAX_DIRECTORY = 1 << 30;
 export class ErofsReader {
   readonly superblock: Superblock;
   readonly #image: ImageBytes;
+  readonly #merged: boolean;
 
   constructor(source: ByteSource) {
     this.#image = new ImageBytes(source);
     this.superblock = readSuperblock(this.#image);
+    this.#merged = this.superblock.volumeName === MERGED_VOLUME;
   }
 
   /** Bytes of the image file. */
@@ -94,7 +97,8 @@ export class ErofsReader {
       const digest = /^[0-9a-f]{64}$/.test(tag) ? `sha256:${tag}` : '';
       sources.push({ kind: 'tar', digest, size: blocks * blockSize, alignment: blockSize });
     }
-    return { root: this.#readDirectories(rootNid), sources, findings: [] };
+    const root = this.#readDirectories(rootNid);
+    return { root, sources, findings: [], ...(this.#merged ? { merged: true } : {}) };
   }
 
   #readDirectories(rootNid: number): TreeNode {
@@ -220,7 +224,7 @@ export class ErofsReader {
         if (inode.size > MAX_SYMLINK) throw corrupt(inode.nid, `a symlink of ${inode.size} bytes`);
         if (inode.layout !== LAYOUT_PLAIN && inode.layout !== LAYOUT_INLINE) throw unsupportedLayout(inode);
         node.size = inode.size;
-        node.target = this.#image.text(this.#metadataAddress(inode, 0), inode.size, `symlink ${inode.nid}`);
+        node.target = this.#readTarget(inode);
         break;
       }
       case S_IFCHR:
@@ -235,7 +239,18 @@ export class ErofsReader {
       default:
         throw corrupt(inode.nid, `its mode is 0${inode.mode.toString(8)}`);
     }
-    return restoreFacts(node, this.#readXattrs(inode)) ? node : null;
+    return restoreFacts(node, this.#readXattrs(inode), this.#merged) ? node : null;
+  }
+
+  /** Block by block: mkfs.erofs keeps the last part of a target longer than a block inline. */
+  #readTarget(inode: DiskInode): string {
+    const { blockSize } = this.superblock;
+    let target = '';
+    for (let done = 0; done < inode.size; done += blockSize) {
+      const length = Math.min(blockSize, inode.size - done);
+      target += this.#image.text(this.#metadataAddress(inode, done), length, `symlink ${inode.nid}`);
+    }
+    return target;
   }
 
   #readXattrs(inode: DiskInode): Map<string, string> {

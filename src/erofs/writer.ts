@@ -26,6 +26,7 @@ import {
   INODE_COMPACT,
   INODE_EXTENDED,
   INODE_SLOT,
+  MERGED_VOLUME,
   NULL_ADDR,
   SUPERBLOCK,
   XATTR_IBODY,
@@ -72,6 +73,7 @@ export function buildHeader(plan: ErofsPlan, metadata: Buffer): Buffer {
     (chunked ? INCOMPAT_CHUNKED_FILE : 0) | (devices.length > 0 ? INCOMPAT_DEVICE_TABLE : 0),
     true,
   );
+  if (plan.merged) putByteString(bytes, base + at.volume_name, MERGED_VOLUME);
   view.setUint16(base + at.extra_devices, devices.length, true);
 
   const tableAt = EROFS_SUPER_OFFSET + SUPERBLOCK.size;

@@ -3,6 +3,7 @@
  * devices, mounts swapped ones without a word and then returns wrong data.
  */
 import { closeSync, fstatSync, openSync, readFileSync, readSync, type Stats } from 'node:fs';
+import { alignUp } from '../bytes/align.ts';
 import {
   DEVICE_SLOT,
   EROFS_SUPER_MAGIC,
@@ -95,7 +96,8 @@ function checkDevice(
   try {
     const { kind, size } = measure(fd, device.path, label);
     const needed = slot.getUint32(DEVICE_SLOT.at.blocks, true) * blockSize;
-    if (size !== device.size || size < needed) {
+    // a tar may end inside its last block: what stands behind its end-of-archive blocks has any length
+    if (size !== device.size || alignUp(size, blockSize) < needed) {
       throw new VeneerError(
         'mount/mismatch',
         `Cannot mount ${label}: ${device.path} has ${size} bytes, expected ${Math.max(device.size, needed)}`,

@@ -13,7 +13,7 @@ export interface NamedFiles {
 }
 
 /** Bytes of one read; large enough that hashing and inflating behind it set the pace. */
-const READ_BYTES = 1 << 20;
+const READ_BYTES = 1 << 18;
 
 /** The whole of a small file. Throws `oci/limit` beyond `limit` bytes. */
 export async function readRange(range: FileRange, limit: number, what: string): Promise<Buffer> {

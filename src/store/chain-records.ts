@@ -4,12 +4,17 @@ import { join } from 'node:path';
 import { VeneerError } from '../errors.ts';
 import { chainOf } from './chain-ids.ts';
 import { CHAIN_FACTS } from './layout.ts';
-import { type ChainRecord, readChainRecord } from './records.ts';
+import { type ChainRecord, type LayerRecord, readChainRecord } from './records.ts';
 import type { Store } from './store.ts';
 
 /** True when the merged image of the chain is stored. */
 export function hasChain(store: Store, chainId: string): boolean {
   return statSync(store.layout.chain(chainId), { throwIfNoEntry: false })?.isDirectory() ?? false;
+}
+
+/** Does a stack of layers need an image of this layer made for the very chain? Of the roots only the topmost shows. */
+export function leansOnChain(layer: LayerRecord, topmost: boolean): boolean {
+  return layer.needsChain || (topmost && !layer.namesRoot);
 }
 
 /** Reads chains/HEX/chain.json or linked/HEX/chain.json; null when it is not there. Throws `store/corrupt`. */

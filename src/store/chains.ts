@@ -11,7 +11,7 @@ import type { FileTree } from '../tree/node.ts';
 import { resolveLayer } from '../tree/resolve.ts';
 import { discard, publishDirectory, writeNewFile } from './atomic.ts';
 import { chainOf } from './chain-ids.ts';
-import { findChainRecord } from './chain-records.ts';
+import { findChainRecord, leansOnChain } from './chain-records.ts';
 import { DataFiles, fileSource, openStored } from './data-files.ts';
 import { writeImageFile } from './image-file.ts';
 import { storeError } from './io-errors.ts';
@@ -152,8 +152,8 @@ function checkEntries(store: Store, diffIds: readonly string[]): void {
 
 /**
  * Images for one mount a layer: where a layer leans on lower ones (hard links into them, parents that only they
- * describe), its image is made for this very chain. One record a layer that needs it, null for the others,
- * whose own layer.erofs serves.
+ * describe, the topmost root), its image is made for this very chain. One record a layer that needs it, null for the
+ * others, whose own layer.erofs serves.
  */
 export async function ensureLinkedLayers(
   store: Store,
@@ -170,7 +170,7 @@ export async function ensureLinkedLayers(
     checkEntries(store, diffIds);
     for (const [i, diffId] of diffIds.entries()) {
       throwIfAborted(options.signal);
-      if (!readLayer(store, diffId).needsChain) {
+      if (!leansOnChain(readLayer(store, diffId), i === diffIds.length - 1)) {
         records.push(null);
         continue;
       }

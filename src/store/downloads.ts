@@ -27,7 +27,7 @@ import type { Store } from './store.ts';
 
 const writeAsync = promisify(write);
 
-const READ_CHUNK = 1 << 20;
+const READ_CHUNK = 1 << 18;
 
 /** A download in progress; `dispose` it in the end, whatever happened. */
 export interface Download {

@@ -168,6 +168,7 @@ class WriteBehind {
   #pending: Promise<unknown> = Promise.resolve();
   #writeback: Promise<unknown> | null = null;
   #unsynced = 0;
+  #syncError: unknown;
   size = 0;
 
   constructor(file: FileHandle, path: string, fsync: boolean) {
@@ -194,6 +195,7 @@ class WriteBehind {
 
   /** Resolves when all that is written is durable. */
   async sync(): Promise<void> {
+    if (this.#syncError !== undefined) this.#fail(this.#syncError);
     await this.#file.sync().catch((error) => this.#fail(error));
   }
 
@@ -207,11 +209,15 @@ class WriteBehind {
     this.#unsynced += chunk.length;
     if (this.#fsync && this.#unsynced >= WRITEBACK_BYTES && this.#writeback === null) {
       this.#unsynced = 0;
-      // an error here comes back from the last sync, which reports it (errseq_t)
-      this.#writeback = this.#file.datasync().then(
-        () => (this.#writeback = null),
-        () => (this.#writeback = null),
-      );
+      // the kernel reports a failed write-back once for each open file: kept for `sync`
+      this.#writeback = this.#file
+        .datasync()
+        .catch((error: unknown) => {
+          this.#syncError ??= error;
+        })
+        .then(() => {
+          this.#writeback = null;
+        });
     }
   }
 

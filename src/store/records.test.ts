@@ -24,6 +24,8 @@ const LAYER: LayerRecord = {
   entries: 3,
   blob: { digest: digest('2'), size: 300, mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip' },
   needsChain: false,
+  namesRoot: true,
+  opaqueRoot: false,
   usesTar: true,
   image: { digest: digest('3'), size: 4096 },
 };

@@ -32,7 +32,7 @@ export function mergeLayers(layers: readonly FileTree[]): FileTree {
     }
   }
   for (const finding of own.list()) findings.push(finding);
-  return { root, sources, findings };
+  return { root, sources, findings, merged: true };
 }
 
 /** Adds what is new of `added` to `sources`; returns the new index of each. */

@@ -89,6 +89,8 @@ export interface DataSource {
 
 /** A layer or a whole image. In a merged image no node has `whiteouts`, `opaque`, `implied` or `lowerLink`. */
 export interface FileTree {
+  /** A whole image: a character device 0:0 in it is a device, where overlayfs would take it for a whiteout. */
+  readonly merged?: true;
   readonly root: TreeNode;
   readonly sources: DataSource[];
   readonly findings: Finding[];

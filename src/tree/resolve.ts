@@ -8,11 +8,14 @@ import { type DataSource, type FileTree, S_IFDIR, S_IFMT, TreeNode } from './nod
 import { joinPath } from './path.ts';
 import { walkTree } from './walk.ts';
 
-/** Does what this layer shows depend on the layers below: directories nobody describes, or hard links into them? */
+/**
+ * Does what this layer shows depend on the layers below: directories nobody describes, or hard links into them?
+ * Its root does not count: overlayfs shows only the topmost one, so callers look at that layer's `root.implied`.
+ */
 export function needsChain(layer: FileTree): boolean {
   const dirs = [layer.root];
   for (let dir = dirs.pop(); dir !== undefined; dir = dirs.pop()) {
-    if (dir.implied) return true;
+    if (dir.implied && dir !== layer.root) return true;
     for (const child of dir.children!.values()) {
       if (child.lowerLink !== null) return true;
       if ((child.mode & S_IFMT) === S_IFDIR) dirs.push(child);
