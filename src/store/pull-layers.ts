@@ -191,6 +191,8 @@ class LayerPull {
         entries: ingested.entries,
         blob: { digest: descriptor.digest, size: descriptor.size, mediaType: descriptor.mediaType },
         needsChain: needsChain(ingested.tree),
+        namesRoot: !ingested.tree.root.implied,
+        opaqueRoot: ingested.tree.root.opaque,
         usesTar: countDevices(join(dir, LAYER_IMAGE)) > 0,
         image: ingested.image,
       };

@@ -29,6 +29,10 @@ export interface LayerRecord {
   readonly blob: BlobRef;
   /** What it shows depends on the layers below (see `needsChain` of the tree room): alone it cannot be stacked. */
   readonly needsChain: boolean;
+  /** Whether an entry describes the root; if none does, it depends on the layers below for that too. */
+  readonly namesRoot: boolean;
+  /** Nothing of the layers below shows through. */
+  readonly opaqueRoot: boolean;
   /** layer.erofs has layer.tar as its one data device; false when it maps no data of it. */
   readonly usesTar: boolean;
   /** layer.erofs. */
@@ -75,6 +79,32 @@ export interface ImageRecord {
   readonly chainId: string;
   /** When it was pulled, ISO 8601 in UTC. */
   readonly pulledAt: string;
+}
+
+/** verity/disk/HEX/verity.json and verity/file/HEX/verity.json: a dm-verity tree. */
+export interface VerityRecord {
+  readonly version: 1;
+  readonly scope: 'disk' | 'file';
+  /** Of the file, or of the metadata image that the disk begins with. */
+  readonly digest: string;
+  /** Bytes. */
+  readonly dataBlockSize: number;
+  readonly dataBlocks: number;
+  /** Hex. */
+  readonly salt: string;
+  /** Hex. */
+  readonly rootHash: string;
+  /** The tree with its superblock. */
+  readonly tree: { readonly digest: string; readonly size: number };
+}
+
+/** verity/fs/HEX.json: the kernel checks reads of this file. */
+export interface FsVerityRecord {
+  readonly version: 1;
+  /** SHA-256 of the file. */
+  readonly digest: string;
+  /** What `fsverity digest` says. */
+  readonly fsVerity: string;
 }
 
 /** No record is longer; 128 layers need some 60 kB. */
@@ -180,6 +210,8 @@ export function readLayerRecord(path: string): LayerRecord {
     entries: fields.size('entries'),
     blob: blobRef(fields.object('blob')),
     needsChain: fields.boolean('needsChain'),
+    namesRoot: fields.boolean('namesRoot'),
+    opaqueRoot: fields.boolean('opaqueRoot'),
     usesTar: fields.boolean('usesTar'),
     image: imageFacts(fields.object('image')),
   };
@@ -227,7 +259,39 @@ export function readImageRecord(path: string): ImageRecord {
   };
 }
 
+/** Throws `store/missing` or `store/corrupt`. */
+export function readVerityRecord(path: string): VerityRecord {
+  const fields = readFields(path);
+  const scope = fields.string('scope');
+  const hex = (name: string, pattern: RegExp): string => {
+    const value = fields.string(name);
+    return pattern.test(value) ? value : fields.fail(`"${name}" is not hex`);
+  };
+  return {
+    version: fields.version(),
+    scope: scope === 'disk' || scope === 'file' ? scope : fields.fail(`scope "${scope}" is not known`),
+    digest: fields.digest('digest'),
+    dataBlockSize: fields.size('dataBlockSize'),
+    dataBlocks: fields.size('dataBlocks'),
+    salt: hex('salt', /^(?:[0-9a-f]{2}){0,256}$/),
+    rootHash: hex('rootHash', /^[0-9a-f]{64}$/),
+    tree: imageFacts(fields.object('tree')),
+  };
+}
+
+/** Throws `store/missing` or `store/corrupt`. */
+export function readFsVerityRecord(path: string): FsVerityRecord {
+  const fields = readFields(path);
+  return {
+    version: fields.version(),
+    digest: fields.digest('digest'),
+    fsVerity: fields.digest('fsVerity'),
+  };
+}
+
 /** The text of a record as it is stored. */
-export function recordText(record: LayerRecord | ChainRecord | ImageRecord): string {
+export function recordText(
+  record: LayerRecord | ChainRecord | ImageRecord | VerityRecord | FsVerityRecord,
+): string {
   return `${JSON.stringify(record, null, 2)}\n`;
 }
