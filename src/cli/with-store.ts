@@ -14,7 +14,11 @@ export function mountedFiles(
   store: Store,
 ): string[] {
   return listMounts(store.layout.run).flatMap(({ images }) =>
-    images.flatMap(({ primary, devices }) => [primary, ...devices.map(({ path }) => path)]),
+    images.flatMap((image) =>
+      'parts' in image
+        ? image.parts.map(({ path }) => path)
+        : [image.primary, ...image.devices.map(({ path }) => path)],
+    ),
   );
 }
 

@@ -7,7 +7,7 @@
 import { S_IFCHR, S_IFMT, TreeNode } from '../tree/node.ts';
 
 /** Directory hides all of the lower layers (Documentation/filesystems/overlayfs.rst). */
-const XATTR_OPAQUE = 'trusted.overlay.opaque';
+export const XATTR_OPAQUE = 'trusted.overlay.opaque';
 /** On parents of whiteouts, so that overlayfs reads them as merged directories and hides the whiteouts. */
 const XATTR_ORIGIN = 'trusted.overlay.origin';
 /** No layer entry names this directory. */

@@ -7,6 +7,7 @@
  */
 import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { bufferSource } from '../bytes/io.ts';
 import { VeneerError } from '../errors.ts';
 import { attachLoop } from '../sys/loop.ts';
 import {
@@ -31,7 +32,9 @@ import { readMountInfo } from './mountinfo.ts';
 import { attributeBits, oldFlagBits } from './options.ts';
 import { checkPrivilege, explainMountError, wrapSystemError } from './privilege.ts';
 import { sweepStale } from './sweep.ts';
-import type { Backing, MountPlan, MountRecord, MountStep } from './types.ts';
+import type { Backing, LowerImage, MountPlan, MountRecord, MountStep } from './types.ts';
+import { copySidecar, hasErofs } from './udf-sidecar.ts';
+import { checkUdf, isUdf, mountUdf } from './udf-volume.ts';
 import { checkFileSystem, copyRootAttributes, prepareUpper, upperPath, workPath } from './upper.ts';
 
 /** Names of mounts inside the anchor that are no layers. */
@@ -50,7 +53,7 @@ export function applyMount(plan: MountPlan, hooks: ApplyHooks = {}): MountRecord
   try {
     return runSteps(plan, plan.steps, hooks);
   } catch (error) {
-    // No CONFIG_EROFS_FS_BACKED_BY_FILE, or the store's file system is stacked too deep.
+    // No CONFIG_EROFS_FS_BACKED_BY_FILE, or a store on tmpfs or stacked too deep.
     if (!(error instanceof VeneerError) || error.code !== 'sys/ENOTBLK') throw error;
     if (plan.fallback !== null) return runSteps(plan, plan.fallback, hooks);
     throw new VeneerError(
@@ -109,7 +112,7 @@ class MountWork {
         this.#target = resolveTarget(step.target);
         break;
       case 'check-image':
-        this.#checked[step.image] = checkImage(request.images[step.image]!, this.#nameImage(step.image));
+        this.#checked[step.image] = checkLower(request.images[step.image]!, this.#nameImage(step.image));
         break;
       case 'make-entry':
         sweepStale(request.runDir);
@@ -182,6 +185,8 @@ class MountWork {
 
   #nameImage(image: number): string {
     const { mode, images, label } = this.#plan.request;
+    const own = images[image]!.label;
+    if (own !== undefined) return own;
     if (mode === 'layers') return `layer ${image + 1} of ${images.length}`;
     return label === undefined ? 'the image' : label;
   }
@@ -193,7 +198,7 @@ class MountWork {
   #makeAnchor(): void {
     const anchor = anchorPath(this.#entry!.path);
     mkdirSync(anchor, { mode: 0o700 });
-    mountOld('veneer', anchor, 'tmpfs', MS.NODEV | MS.NOSUID, 'mode=0700');
+    explainMountError(() => mountOld('veneer', anchor, 'tmpfs', MS.NODEV | MS.NOSUID, 'mode=0700'));
     this.#anchored = true;
     // Else every layer would be copied into the namespaces that share the mounts around it.
     mountOld('none', anchor, '', MS.PRIVATE, '');
@@ -222,7 +227,10 @@ class MountWork {
   }
 
   #mountImage(image: number, backing: Backing): number {
-    const { primary, devices } = this.#plan.request.images[image]!;
+    const lower = this.#plan.request.images[image]!;
+    if (isUdf(lower)) return mountUdf(lower, this.#nameImage(image));
+    if (lower.sidecar && !hasErofs()) return copySidecarFile(lower.primary);
+    const { primary, devices } = lower;
     const attributes = this.#isOnlyMount() ? attributeBits(this.#plan.flags) : 0;
     // Block devices need no loop device around them.
     const wrap = backing === 'loop' && this.#checked[image]!.kind === 'file';
@@ -274,11 +282,15 @@ class MountWork {
     if (fresh) copyRootAttributes(this.#lowers.at(-1)!, upperPath(this.#upper.directory));
   }
 
-  /** Options besides the layers. Image layers are not trusted to redirect look-ups or to hold metadata-only files. */
+  /**
+   * Options besides the layers. Image layers are not trusted to redirect look-ups or to hold metadata-only files;
+   * sidecars of UDF volumes, which have no attributes, are our own and hold some.
+   */
   #overlayOptions(rw: boolean): [key: string, value: string | null][] {
+    const metacopy = this.#plan.request.metacopy ?? false;
     const options: [string, string | null][] = [
-      ['redirect_dir', 'nofollow'],
-      ['metacopy', 'off'],
+      ['redirect_dir', metacopy ? 'follow' : 'nofollow'],
+      ['metacopy', metacopy ? 'on' : 'off'],
     ];
     if (!rw) return options;
     const { directory, ephemeral } = this.#upper!;
@@ -374,6 +386,15 @@ class MountWork {
 const LOOP_BLOCK_SIZE = 512;
 // <asm-generic/fcntl.h>
 const O_PATH = 0o10000000;
+
+function checkLower(image: LowerImage, name: string): CheckedImage {
+  return isUdf(image) ? checkUdf(image, name) : checkImage(image, name);
+}
+
+function copySidecarFile(path: string): number {
+  const image = readFileSync(path);
+  return copySidecar(bufferSource(image));
+}
 
 function resolveTarget(target: string): string {
   let real: string;

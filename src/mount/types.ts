@@ -5,7 +5,32 @@ export interface ErofsImage {
   /** Path of the metadata image, fsmeta or self-contained image. */
   readonly primary: string;
   readonly devices: readonly ErofsDevice[];
+  /** A small one that goes with a UDF volume: without EROFS in the kernel it is copied into memory. */
+  readonly sidecar?: boolean;
 }
+
+/** A UDF volume: files one behind the other, of which the last ends in the trailer. */
+export interface UdfImage {
+  readonly parts: readonly UdfPart[];
+  /** How its names are stored: a mount option says it to the kernel. */
+  readonly names: 'bytes' | 'unicode';
+  /** The volume's last block. */
+  readonly anchorBlock: number;
+  /** `sha256:…` of its metadata, as it was planned. */
+  readonly metadataDigest: string;
+}
+
+export interface UdfPart {
+  readonly path: string;
+  /** Exact size in bytes that the file must have: whole blocks of 512. */
+  readonly size: number;
+}
+
+/** One lower mount. */
+export type LowerImage = (ErofsImage | UdfImage) & {
+  /** What messages call it; by default its number. */
+  readonly label?: string;
+};
 
 export interface ErofsDevice {
   readonly path: string;
@@ -20,7 +45,9 @@ export interface MountRequest {
   readonly target: string;
   /** `merged`: one image. `layers`: overlayfs over one image a layer, bottom first. */
   readonly mode: 'merged' | 'layers';
-  readonly images: readonly ErofsImage[];
+  readonly images: readonly LowerImage[];
+  /** Lower layers may have inodes whose data is below them under the same name (overlayfs's `metacopy`). */
+  readonly metacopy?: boolean;
   /**
    * Left out: read-only. With `upper`: changes are kept in `UPPER/upper` (and `UPPER/work` is overlayfs's own).
    * Without: they go to a directory below `runDir` that the unmount removes.
@@ -44,8 +71,6 @@ export interface Capabilities {
   readonly fileBacked: boolean;
   /** overlayfs takes mounts that are attached nowhere as lower layers (6.15). */
   readonly detachedLowers: boolean;
-  /** EROFS takes blocks smaller than a page (6.4). */
-  readonly smallBlocks: boolean;
 }
 
 export type Backing = 'file' | 'loop';
@@ -88,7 +113,7 @@ export interface MountRecord {
   readonly mode: 'merged' | 'layers';
   readonly backing: Backing;
   readonly flags: readonly string[];
-  readonly images: readonly ErofsImage[];
+  readonly images: readonly LowerImage[];
   /** Directory with `upper` and `work`; null when read-only. */
   readonly upper: string | null;
   /** The unmount removes `upper`. */

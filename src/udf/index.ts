@@ -12,4 +12,4 @@ export { HEADER_BLOCKS, planUdf, type UdfPlan, type UdfPlanOptions } from './pla
 export { type UdfEntry, UdfReader, type UdfRun } from './reader.ts';
 export { attributeSidecar, whiteoutSidecar } from './sidecar.ts';
 export { findTrailer, flatDigest, mountOptions, type Trailer } from './trailer.ts';
-export { writeUdf } from './writer.ts';
+export { type WrittenVolume, writeUdf } from './writer.ts';

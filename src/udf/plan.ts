@@ -252,7 +252,7 @@ class Collector {
     if (node.lowerLink !== null) {
       const target = showPath(node.lowerLink);
       const message = `left out: a hard link to ${target} of a lower layer, which one layer alone does not have`;
-      this.unheld.add('udf/lower-link', message, path);
+      this.unheld.addLost('udf/lower-link', message, path);
       return null;
     }
     const reason = whyNoName(name, this.#options.names);
@@ -328,7 +328,7 @@ class Collector {
   #addWhiteout(directory: UdfInode, name: string): UdfInode | null {
     const reason = whyNoName(name, this.#options.names);
     if (reason !== null) {
-      this.unheld.add('udf/name', `left out: ${reason}`, () => joinPath(udfPath(directory), name));
+      this.unheld.addLost('udf/name', `left out: ${reason}`, () => joinPath(udfPath(directory), name));
       return null;
     }
     if (this.#whiteout === null || this.#whiteout.nlink === MAX_LINKS) {

@@ -11,13 +11,20 @@ export const MAX_LINKS = 0xffff;
 
 export class Unheld {
   readonly #findings = new FindingList();
+  readonly #lost = new FindingList();
   /** Inodes that the volume holds with less than they have. */
   readonly partial = new Set<TreeNode>();
   /** Inodes that the volume lacks under one of their names at least: a sidecar needs their data too. */
   readonly missing = new Set<TreeNode>();
 
+  /** Everything that the volume alone does not hold. */
   get findings(): Finding[] {
-    return this.#findings.list();
+    return [...this.#findings.list(), ...this.lost];
+  }
+
+  /** What is not in the sidecars either. */
+  get lost(): Finding[] {
+    return this.#lost.list();
   }
 
   /** The volume has this inode, and `message` says what of it is lost. */
@@ -37,8 +44,8 @@ export class Unheld {
   }
 
   /** Something that no sidecar can hold either. */
-  add(code: string, message: string, path: () => string): void {
-    this.#findings.add(code, message, path());
+  addLost(code: string, message: string, path: () => string): void {
+    this.#lost.add(code, message, path());
   }
 
   /** Everything about an inode but its name, its data and its link target. */
@@ -57,12 +64,13 @@ export class Unheld {
       const message = `owner ${node.uid}:${node.gid}, of which ${NO_OWNER} is nobody at all in UDF`;
       this.addPartial(node, 'udf/owner', message, path);
     }
-    if (node.implied) {
+    // most layers do not name their root, and nothing is above an image's
+    if (node.implied && path() !== '') {
       const message = 'no entry describes this directory: in an overlay it hides the attributes it has below';
-      this.add('udf/implied', message, path);
+      this.addLost('udf/implied', message, path);
     }
     if ((node.mode & S_IFMT) === S_IFCHR && node.devMajor === 0 && node.devMinor === 0) {
-      this.add('udf/device-zero', 'a character device 0:0, which overlayfs takes for a whiteout', path);
+      this.addLost('udf/device-zero', 'a character device 0:0, which overlayfs takes for a whiteout', path);
     }
   }
 }

@@ -112,12 +112,17 @@ class MeteredSink implements ByteSink {
   }
 }
 
+export interface WrittenVolume {
+  /** `sha256:…` of the metadata, the volume's own descriptors not counted. */
+  readonly metadataDigest: string;
+  /** The header extent when the plan has one: {@link HEADER_BLOCKS} blocks for the start of the volume. */
+  readonly header: Buffer | null;
+}
+
 /**
  * Writes everything behind the data, in order, the anchor last and in a write of its own: `commit` is called
  * right before it, and until it is written there is nothing to mount. `at` of the sink counts from the start of
  * the volume; `read` fetches what could not be mapped.
- *
- * Returns the header extent when the plan has one: {@link HEADER_BLOCKS} blocks for the start of the volume.
  */
 export function writeUdf(
   plan: UdfPlan,
@@ -125,7 +130,7 @@ export function writeUdf(
   sink: ByteSink,
   read: ReadData,
   commit: () => void = () => {},
-): Buffer | null {
+): WrittenVolume {
   const metered = new MeteredSink(sink);
   writeInodes(plan, metered);
   writeCopies(plan, metered, read);
@@ -135,7 +140,10 @@ export function writeUdf(
   sink.write(makeIntegrity(plan), plan.lvidBlock * UDF_BLOCK);
   commit();
   sink.write(makeAnchor(plan, plan.anchorBlock), plan.anchorBlock * UDF_BLOCK);
-  return plan.options.header ? makeHeader(plan, identity, digest) : null;
+  return {
+    metadataDigest: `sha256:${digest.toString('hex')}`,
+    header: plan.options.header ? makeHeader(plan, identity, digest) : null,
+  };
 }
 
 function makeHeader(plan: UdfPlan, identity: VolumeIdentity, metadataDigest: Buffer): Buffer {

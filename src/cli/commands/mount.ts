@@ -1,5 +1,8 @@
 /** `veneer mount` */
 import { resolve } from 'node:path';
+import type { MountRecord, MountRequest } from '../../mount/types.ts';
+import type { MountableImage } from '../../store/mountable.ts';
+import type { Store } from '../../store/store.ts';
 import { asText, defineCommand } from '../command.ts';
 import type { CliContext, CommonFlags } from '../context.ts';
 import { parseImagePath } from '../image-path.ts';
@@ -12,6 +15,7 @@ type Flags = {
   readonly layers: boolean;
   readonly option?: readonly string[];
   readonly backing: 'auto' | 'file' | 'loop';
+  readonly format: 'erofs' | 'udf';
 };
 
 /** What `--rw` without a value stands for: no path can hold it. */
@@ -20,18 +24,20 @@ const EPHEMERAL = '\0';
 export default defineCommand<Flags, [image?: string, target?: string]>({
   name: 'mount',
   brief: 'Mount an image, or list what is mounted',
-  usage: ['mount [--rw[=UPPER]] [--layers] [-o OPTION,...] IMAGE DIR', 'mount'],
+  usage: ['mount [--rw[=UPPER]] [--layers] [--format erofs|udf] [-o OPTION,...] IMAGE DIR', 'mount'],
   description: `Needs root. The image is mounted read-only from the files of the store; nothing is copied.
 Without IMAGE and DIR: lists the mounts that were made with this store.
 
 --rw makes the mount writable: changes are thrown away by the unmount, or with --rw=UPPER kept in the folder
 UPPER and found there again by the next mount. --layers mounts every layer for itself and puts overlayfs over
-them, instead of the one merged image.`,
+them, instead of the one merged image. --format udf is for kernels that cannot mount EROFS: UDF volumes are made over
+the same files, under overlayfs with what UDF has no place for. It needs udf.ko and the device-mapper.`,
   examples: [
     ['mount debian:12 /mnt', 'read-only'],
     ['mount --rw debian:12 /mnt', 'writable, changes are thrown away'],
     ['mount --rw=/srv/app-changes app:latest /srv/app', 'writable, changes are kept'],
     ['mount --layers -o nosuid,nodev app:latest /mnt', 'overlayfs over one mount a layer'],
+    ['mount --format udf app:latest /mnt', 'by udf.ko'],
     ['mount', 'what is mounted'],
   ],
   parameters: {
@@ -62,6 +68,12 @@ them, instead of the one merged image.`,
         values: ['auto', 'file', 'loop'],
         default: 'auto',
         brief: 'How the kernel reads the files',
+      },
+      format: {
+        kind: 'enum',
+        values: ['erofs', 'udf'],
+        default: 'erofs',
+        brief: 'Which file system the kernel gets to see',
       },
     },
     aliases: { o: 'option' },
@@ -104,22 +116,18 @@ async function mountImage(
     try {
       const record = resolveImage(store, image);
       const images = await mountable(store, record, mode, { signal: context.signal });
-      const plan = planMount(
-        {
-          target: resolve(target),
-          mode,
-          images,
-          options: flags.option ?? [],
-          backing: flags.backing,
-          runDir: store.layout.run,
-          label: record.name,
-          ...(flags.rw === undefined
-            ? {}
-            : { rw: flags.rw === EPHEMERAL ? {} : { upper: resolve(flags.rw) } }),
-        },
-        probeCapabilities(),
-      );
-      const done = applyMount(plan);
+      const request: Omit<MountRequest, 'mode' | 'images'> = {
+        target: resolve(target),
+        options: flags.option ?? [],
+        backing: flags.backing,
+        runDir: store.layout.run,
+        label: record.name,
+        ...(flags.rw === undefined ? {} : { rw: flags.rw === EPHEMERAL ? {} : { upper: resolve(flags.rw) } }),
+      };
+      const mount = (lowers: Pick<MountRequest, 'mode' | 'images' | 'metacopy'>): MountRecord =>
+        applyMount(planMount({ ...request, ...lowers }, probeCapabilities()));
+      const done =
+        flags.format === 'udf' ? await mountUdf(context, store, images, mount) : mount({ mode, images });
       context.out.result(done, () => {
         const how =
           done.upper === null
@@ -134,6 +142,24 @@ async function mountImage(
     }
     return undefined;
   });
+}
+
+/** Makes UDF volumes over the data files and mounts them; the mount keeps what it needs of them. */
+async function mountUdf(
+  context: CliContext,
+  store: Store,
+  images: readonly MountableImage[],
+  mount: (lowers: Pick<MountRequest, 'mode' | 'images' | 'metacopy'>) => MountRecord,
+): Promise<MountRecord> {
+  const { stackVolumes } = await import('../udf-stack.ts');
+  const { discardVolumes, writeVolumes } = await import('../../store/udf-volumes.ts');
+  const { directory, volumes } = writeVolumes(store, images, 'bytes');
+  try {
+    for (const { findings } of volumes) context.out.findings(findings);
+    return mount({ mode: 'layers', images: stackVolumes(volumes), metacopy: true });
+  } finally {
+    discardVolumes(directory);
+  }
 }
 
 async function listAll(context: CliContext, flags: Flags & CommonFlags): Promise<undefined> {
