@@ -177,14 +177,17 @@ class WriteBehind {
     this.#fsync = fsync;
   }
 
-  /** Resolves when `chunk` may be followed by the next one: the write before it is done. */
-  async write(chunk: Buffer): Promise<void> {
+  /**
+   * Resolves when `chunk` may be followed by the next one: the write before it is done. A failure counts as
+   * handled also when nobody waits any more, because what came between has thrown.
+   */
+  write(chunk: Buffer): Promise<unknown> {
     const before = this.#pending;
     const at = this.size;
     this.size += chunk.length;
     this.#pending = before.then(() => this.#writeAll(chunk, at));
     this.#pending.catch(() => {});
-    await before;
+    return before;
   }
 
   /** Resolves when all is written. */
