@@ -76,6 +76,26 @@ test('damaged input never hangs and never throws anything but a VeneerError', as
   );
 });
 
+test('zeros behind a gzip stream are passed over, and the input is read to its end', async () => {
+  const padded = Buffer.concat([gzipSync(text), Buffer.alloc(3 << 20)]);
+  let seen = 0;
+  async function* input(cut: number): AsyncGenerator<Buffer> {
+    for (let at = 0; at < padded.length; at += 1 << 16) {
+      if (at > cut) throw new Error('connection cut');
+      const chunk = padded.subarray(at, at + (1 << 16));
+      seen += chunk.length;
+      yield chunk;
+    }
+  }
+  const out: Buffer[] = [];
+  for await (const piece of decompress(input(padded.length))) out.push(piece);
+  assert.ok(Buffer.concat(out).equals(text));
+  assert.equal(seen, padded.length, 'a digest of the input covers all of it');
+  await assert.rejects(async () => {
+    for await (const _ of decompress(input(1 << 20)));
+  }, /connection cut/);
+});
+
 test('formats that layers do not use are named', async () => {
   await assert.rejects(run(Buffer.from('fd377a585a000004', 'hex')), /compressed with xz/);
 });

@@ -65,6 +65,9 @@ async function* inflate(
     engine.destroy();
     await feeding;
   }
+  if (inputError !== undefined) throw inputError;
+  // The engine ends at padding and leaves the rest of it; whoever hashes the input must see that too.
+  while (!(await chunks.next()).done);
 }
 
 /** Writes all input to the engine, waiting while it is full. */
