@@ -16,6 +16,5 @@ export function probeCapabilities(kernel = release()): Capabilities {
     kernel,
     fileBacked: isKernelAtLeast(kernel, 6, 12),
     detachedLowers: isKernelAtLeast(kernel, 6, 15),
-    smallBlocks: isKernelAtLeast(kernel, 6, 4),
   };
 }

@@ -1,7 +1,7 @@
 /** What this machine can do for veneer: each thing is tried where it can be, not guessed from versions. */
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
-import { isKernelAtLeast } from './capabilities.ts';
+import { isKernelAtLeast, probeCapabilities } from './capabilities.ts';
 import { mayMount } from './privilege.ts';
 import { type Attempt, tryErofs, tryLoop, tryOverlay, tryReflink, tryVerity, withScratch } from './probe.ts';
 
@@ -73,7 +73,7 @@ function checkKernel(kernel: string): DoctorCheck {
     detail: `Linux ${kernel}`,
     advice: ok
       ? null
-      : 'EROFS with several devices needs Linux 5.16; 6.4 for 512-byte blocks, 6.12 without loop devices.',
+      : 'EROFS with several devices needs Linux 5.16; 6.4 (or 6.1.113) for 512-byte blocks, 6.12 without loop devices.',
   };
 }
 
@@ -115,14 +115,16 @@ function checkErofs(scratch: string | null, privileged: boolean): DoctorCheck[] 
       small,
       false,
       'an image with blocks of 512 bytes was mounted',
-      'Linux 6.4 or newer mounts metadata over raw tars; older ones need self-contained images.',
+      'Linux 6.4 (6.1.113 in the 6.1 series) or newer mounts metadata over raw tars; others need self-contained images.',
     ),
     fromAttempt(
       'erofs-file',
       file,
       false,
       'images are mounted without loop devices',
-      'Linux 6.12 with CONFIG_EROFS_FS_BACKED_BY_FILE needs no loop devices; loop devices serve until then.',
+      probeCapabilities().fileBacked
+        ? 'Loop devices serve instead: a store on tmpfs or on overlayfs needs them, and so does a kernel without CONFIG_EROFS_FS_BACKED_BY_FILE.'
+        : 'Loop devices serve instead; Linux 6.12 with CONFIG_EROFS_FS_BACKED_BY_FILE does without.',
     ),
     fromAttempt(
       'loop',

@@ -45,7 +45,7 @@ export function explainMountError<T>(call: () => T, what?: string, blockSize?: n
         throw explain(
           'mount/refused',
           blockSize !== undefined && blockSize < 4096
-            ? `Blocks of ${blockSize} bytes need Linux 6.4 or newer; the kernel log (dmesg) says more.`
+            ? `Blocks of ${blockSize} bytes need Linux 6.4, or 6.1.113 of the 6.1 series; the kernel log (dmesg) says more.`
             : 'The kernel log (dmesg) says more.',
         );
       default:

@@ -14,6 +14,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { deviceTag, planImage, writeImage } from '../../src/erofs/index.ts';
 import {
+  type Backing,
   type ErofsImage,
   type MountRequest,
   probeCapabilities,
@@ -21,6 +22,7 @@ import {
   unmount,
 } from '../../src/mount/index.ts';
 import { readMountInfo } from '../../src/mount/mountinfo.ts';
+import { tryErofs, withScratch } from '../../src/mount/probe.ts';
 import { readLoopBacking } from '../../src/sys/loop.ts';
 import { type DataSource, type FileTree, S_IFDIR, S_IFREG, TreeNode } from '../../src/tree/node.ts';
 
@@ -150,8 +152,24 @@ export class MountLab {
   }
 }
 
+const own = probeCapabilities();
+
 /** What this kernel can, and the same without overlays over detached mounts, as before 6.15. */
 export const kernels = [
-  { name: 'this kernel', capabilities: probeCapabilities() },
-  { name: 'attached lowers', capabilities: { ...probeCapabilities(), detachedLowers: false } },
+  { name: 'this kernel', capabilities: own },
+  ...(own.detachedLowers
+    ? [{ name: 'attached lowers', capabilities: { ...own, detachedLowers: false } }]
+    : []),
 ];
+
+/** Each backing, and why it cannot be tested here: old kernels and tmpfs have no file-backed mounts. */
+export const backings: readonly { readonly backing: Backing; readonly skip: string | false }[] = [
+  { backing: 'file', skip: skipReason || whyNoFiles() },
+  { backing: 'loop', skip: skipReason },
+];
+
+function whyNoFiles(): string | false {
+  if (process.env.CI !== undefined) return false;
+  const attempt = withScratch(tmpdir(), (scratch) => tryErofs(scratch, 4096, 'file'));
+  return attempt.ok ? false : `no file-backed mounts in ${tmpdir()}: ${attempt.reason}`;
+}

@@ -48,7 +48,7 @@ export default defineCommand<Flags, string[]>({
   ],
   description: `Writes TAR.erofs beside each TAR: an EROFS image without file data, whose data device is the tar as it is.
 Mounted together they show the tar's content: veneer reads both, and so does
-"mount -t erofs -o device=TAR TAR.erofs DIR" with a loop device for each (512-byte blocks: Linux 6.4).
+"mount -t erofs -o device=TAR TAR.erofs DIR" with a loop device for each (512-byte blocks: Linux 6.4 or 6.1.113).
 "-" reads standard input and needs --tar FILE to keep the tar in. TAR must not be compressed.
 File data is not read. With --digest it is: the device slot then names the tar by its digest, which lets
 "veneer merge" and every mount through the store tell tars apart.
