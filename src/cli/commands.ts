@@ -42,5 +42,9 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     load: () => import('./commands/convert.ts'),
   },
   merge: { brief: 'Merge layer images into one metadata image', load: () => import('./commands/merge.ts') },
+  disk: {
+    brief: 'Make one virtual disk of an image, or look into one',
+    load: () => import('./commands/disk.ts'),
+  },
   completion: { brief: 'Print a shell completion script', load: () => import('./commands/completion.ts') },
 };

@@ -1,5 +1,6 @@
 /** Reads what a disk needs to know of an EROFS image file and the files of its device table. */
 import { statSync } from 'node:fs';
+import { EROFS_SUPER_OFFSET } from '../erofs/format.ts';
 import type { Superblock } from '../erofs/superblock.ts';
 import { VeneerError } from '../errors.ts';
 import { readDeviceTable } from './device-table.ts';
@@ -22,6 +23,9 @@ export function readDiskImage(primary: string, devices: readonly string[]): Open
   try {
     const superblock = readDeviceTable(source);
     const { blockSize, blocks } = superblock;
+    if (source.read(0, EROFS_SUPER_OFFSET).some((byte) => byte !== 0)) {
+      throw new VeneerError('disk/unsupported', `Cannot make a disk of ${primary}: its boot area is in use`);
+    }
     checkLength(primary, size, blocks, blockSize);
     if (superblock.devices.length !== devices.length) {
       throw new VeneerError(

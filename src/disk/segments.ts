@@ -48,6 +48,8 @@ export interface DiskFile {
   readonly path: string;
   /** Bytes. */
   readonly size: number;
+  /** Byte where it begins in `path`; default 0. */
+  readonly at?: number;
 }
 
 /** Reads the end of a file that does not fill a sector. */
@@ -66,14 +68,14 @@ export class SegmentList {
   }
 
   /** The file as exactly `sectors` sectors: cut when it is longer, padded with zeros when it is shorter. */
-  addFile(name: string, { path, size }: DiskFile, sectors: number): void {
+  addFile(name: string, { path, size, at = 0 }: DiskFile, sectors: number): void {
     const start = this.end;
     const whole = Math.min(Math.floor(size / SECTOR), sectors);
-    if (whole > 0) this.#add({ kind: 'file', sectors: whole, path, at: 0 });
+    if (whole > 0) this.#add({ kind: 'file', sectors: whole, path, at });
     const rest = size - whole * SECTOR;
     if (rest > 0 && whole < sectors) {
       const bytes = Buffer.alloc(SECTOR);
-      this.#readTail(path, whole * SECTOR, rest).copy(bytes);
+      this.#readTail(path, at + whole * SECTOR, rest).copy(bytes);
       this.#add({ kind: 'bytes', sectors: 1, bytes });
     }
     this.addZeros(start + sectors - this.end);

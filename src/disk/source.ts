@@ -2,13 +2,24 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import type { ByteSource } from '../bytes/io.ts';
 import { VeneerError } from '../errors.ts';
-import { SECTOR } from './segments.ts';
+import { type DiskPlan, SECTOR } from './segments.ts';
 
 /** A run of a disk: in a file, or zeros. `at` in bytes. */
 export interface DiskRun {
   readonly sectors: number;
   readonly path: string | null;
   readonly at: number;
+  /** What stands in no file. */
+  readonly bytes?: Buffer;
+}
+
+/** A disk as it will be. */
+export function planRuns({ segments }: DiskPlan): DiskRun[] {
+  return segments.map((segment) => {
+    const { sectors } = segment;
+    if (segment.kind === 'file') return { sectors, path: segment.path, at: segment.at };
+    return { sectors, path: null, at: 0, ...(segment.kind === 'bytes' ? { bytes: segment.bytes } : {}) };
+  });
 }
 
 /** Files are opened when they are first read. What stands behind a file's end is an error that names it. */
@@ -49,7 +60,8 @@ export class DiskSource implements ByteSource {
       const inRun = offset + done - this.#starts[index]!;
       const count = Math.min(into.length - done, run.sectors * SECTOR - inRun);
       const piece = into.subarray(done, done + count);
-      if (run.path === null) piece.fill(0);
+      if (run.bytes !== undefined) run.bytes.copy(piece, 0, inRun);
+      else if (run.path === null) piece.fill(0);
       else this.#readFile(run.path, piece, run.at + inRun);
       done += count;
     }

@@ -4,8 +4,10 @@ import { setImmediate as letOthersRun } from 'node:timers/promises';
 import {
   HASH_BLOCK_SIZE,
   TreeBuilder,
+  type TreeShape,
   treeUuid,
   type VerityParameters,
+  type WriteHashBlocks,
   writeSuperblock,
 } from '../verity/index.ts';
 import type { DiskSource } from './source.ts';
@@ -24,23 +26,15 @@ export interface WriteTreeOptions {
   readonly onProgress?: ((done: number) => void) | undefined;
 }
 
-/** Writes the tree over the first `dataSize` bytes of `source` to `fd` from `at` on. */
-export async function writeTree(
+/** Hashes the first `dataSize` bytes of `source`; returns the root hash. */
+export async function hashDisk(
   source: DiskSource,
   dataSize: number,
   parameters: VerityParameters,
-  fd: number,
-  at: number,
+  write: WriteHashBlocks,
   options: WriteTreeOptions = {},
-): Promise<WrittenTree> {
-  const dataBlocks = Math.ceil(dataSize / parameters.dataBlockSize);
-  const put = (chunk: Buffer, to: number): void => {
-    for (let done = 0; done < chunk.length; )
-      done += writeSync(fd, chunk, done, chunk.length - done, to + done);
-  };
-  const builder = new TreeBuilder(dataBlocks, parameters, (chunk, to) =>
-    put(chunk, at + HASH_BLOCK_SIZE + to),
-  );
+): Promise<{ rootHash: string; shape: TreeShape }> {
+  const builder = new TreeBuilder(Math.ceil(dataSize / parameters.dataBlockSize), parameters, write);
   for (let done = 0; done < dataSize; ) {
     options.signal?.throwIfAborted();
     const count = Math.min(builder.space.length, dataSize - done);
@@ -50,7 +44,25 @@ export async function writeTree(
     options.onProgress?.(done);
     await letOthersRun();
   }
-  const rootHash = builder.finish().toString('hex');
+  return { rootHash: builder.finish().toString('hex'), shape: builder.shape };
+}
+
+/** Writes the tree over the first `dataSize` bytes of `source` to `fd` from `at` on. */
+export async function writeTree(
+  source: DiskSource,
+  dataSize: number,
+  parameters: VerityParameters,
+  fd: number,
+  at: number,
+  options: WriteTreeOptions = {},
+): Promise<WrittenTree> {
+  const put = (chunk: Buffer, to: number): void => {
+    for (let done = 0; done < chunk.length; )
+      done += writeSync(fd, chunk, done, chunk.length - done, to + done);
+  };
+  const write = (chunk: Buffer, to: number): void => put(chunk, at + HASH_BLOCK_SIZE + to);
+  const { rootHash, shape } = await hashDisk(source, dataSize, parameters, write, options);
+  const { dataBlocks } = shape;
   put(writeSuperblock({ ...parameters, dataBlocks, uuid: treeUuid(parameters.salt) }), at);
-  return { ...parameters, rootHash, dataBlocks, size: HASH_BLOCK_SIZE + builder.shape.size };
+  return { ...parameters, rootHash, dataBlocks, size: HASH_BLOCK_SIZE + shape.size };
 }

@@ -13,6 +13,7 @@ import { chainOf } from './chain-ids.ts';
 import { hasChain } from './chain-records.ts';
 import { ensureChain } from './chains.ts';
 import { sweepDebris } from './debris.ts';
+import { makeImmutable, sealImage } from './fs-verity.ts';
 import { checkImageName, putImage, readBlob } from './images.ts';
 import { freeSpace, isNoSpace, showBytes, storeError } from './io-errors.ts';
 import { hasLayer } from './layers.ts';
@@ -32,6 +33,8 @@ export interface PullOptions {
   readonly concurrency?: number;
   readonly onProgress?: OnProgress;
   readonly onFinding?: (finding: Finding) => void;
+  /** Set the immutable flag of the image's files. Throws `store/unsupported` where there is none. */
+  readonly immutable?: boolean;
   /** Ends the pull with `io/cancelled`; what is complete stays, downloads stay resumable. */
   readonly signal?: AbortSignal;
 }
@@ -85,9 +88,11 @@ export async function pullImage(
     }
     for (const one of await documents) if (one.status === 'rejected') throw one.reason;
     await mergeChain(store, record, trees, options);
+    await sealImage(store, record, options);
     throwIfAborted(options.signal);
     await syncNames(store);
     await putImage(store, record);
+    if (options.immutable && !makeImmutable(store, record, true)) throw noFlag(store);
     // Given back only now: see the order of reading in gc.ts.
   } catch (error) {
     throw explain(store, record, error);
@@ -231,6 +236,14 @@ function checkSpace(store: Store, record: ImageRecord): void {
 function explain(store: Store, record: ImageRecord, error: unknown): VeneerError {
   if (isNoSpace(error)) return noSpace(store, record, error);
   return storeError(`pull ${record.name}`, error);
+}
+
+function noFlag(store: Store): VeneerError {
+  return new VeneerError(
+    'store/unsupported',
+    `Cannot make files immutable in ${store.layout.root}: its file system has no such flag`,
+    { hint: 'the image is stored; ext4, XFS, Btrfs and f2fs have the flag' },
+  );
 }
 
 async function mergeChain(

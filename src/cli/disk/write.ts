@@ -1,0 +1,188 @@
+/** Writes a disk in one of its forms. */
+import { createHash } from 'node:crypto';
+import { ftruncateSync, realpathSync } from 'node:fs';
+import { basename, dirname, isAbsolute, relative, resolve } from 'node:path';
+import { linearScript } from '../../disk/dm-table.ts';
+import { type ExtraFile, placeExtra, vmdkExtents, writeExtra } from '../../disk/extra.ts';
+import { type PlacedPartition, planFlat, planPartitioned } from '../../disk/image.ts';
+import { type RawReport, writeRaw } from '../../disk/raw.ts';
+import { type DiskPlan, SECTOR } from '../../disk/segments.ts';
+import { writeVmdk } from '../../disk/vmdk.ts';
+import type { OnProgress } from '../../progress/events.ts';
+import { OutputFile } from '../output-file.ts';
+import { type DiskInput, readTail } from './input.ts';
+import { fileTrees, flatTree, type MadeTree, type TreeRoom } from './trees.ts';
+
+export type DiskFormat = 'vmdk' | 'raw' | 'dm-table';
+
+export interface DiskRequest {
+  readonly output: string;
+  readonly format: DiskFormat;
+  readonly gpt: boolean;
+  readonly verity: boolean;
+  /** VMDK: name files relative to the descriptor. */
+  readonly relative: boolean;
+  readonly force: boolean;
+  readonly signal: AbortSignal;
+  readonly onProgress: OnProgress;
+}
+
+export interface WrittenDisk {
+  readonly output: string;
+  readonly format: DiskFormat;
+  /** Bytes. */
+  readonly size: number;
+  /** File beside the output that it needs; null when it needs none. */
+  readonly extra: string | null;
+  /** Of the flat disk, or one a partition; empty without verity. */
+  readonly trees: readonly MadeTree[];
+  readonly partitions: readonly PlacedPartition[];
+  /** Of raw disks. */
+  readonly raw: RawReport | null;
+}
+
+/** What a disk needs beside it has this name. */
+export const extraName = (output: string): string => `${output}.extra`;
+
+/**
+ * Writes the disk. Output files get their names when all is there; a crash leaves `.NAME.XXXX.unfinished` files.
+ */
+export async function writeDisk(input: DiskInput, request: DiskRequest): Promise<WrittenDisk> {
+  const files: OutputFile[] = [];
+  const open = (path: string): OutputFile => {
+    const file = new OutputFile(path, request.force);
+    files.push(file);
+    return file;
+  };
+  try {
+    const output = open(request.output);
+    let extra: OutputFile | null = null;
+    const openExtra = (): OutputFile => (extra ??= open(extraName(request.output)));
+    const { plan, trees, partitions, room } = await planDisk(input, request, () => openExtra());
+    const written = {
+      output: request.output,
+      format: request.format,
+      size: plan.sectors * SECTOR,
+      trees,
+      partitions,
+    };
+    if (request.format === 'raw') {
+      const raw = await progress(request, `write ${request.output}`, written.size, (onProgress) =>
+        writeRaw(output.fd, plan, { signal: request.signal, onProgress }),
+      );
+      output.commit();
+      return { ...written, extra: null, raw };
+    }
+    const placed = placeExtra(plan, request.format === 'vmdk' ? 'in-place' : 'free', room?.size ?? 0);
+    if (placed.size > 0) {
+      ftruncateSync(openExtra().fd, placed.size);
+      writeExtra(placed, openExtra());
+    }
+    const text =
+      request.format === 'vmdk'
+        ? vmdkText(input, request, plan, placed, trees, room)
+        : linearScript(renameRoom(plan, room, resolve(extraName(request.output))), (segment) => ({
+            path: resolve(extraName(request.output)),
+            at: placed.at.get(segment)!,
+          }));
+    output.write(Buffer.from(text), 0);
+    await new Promise((done) => setImmediate(done));
+    request.signal.throwIfAborted();
+    // The extra file first: a crash in between leaves a disk that is whole, or none.
+    for (const file of files.reverse()) file.commit();
+    return { ...written, extra: placed.size > 0 ? extraName(request.output) : null, raw: null };
+  } finally {
+    for (const file of files) file.discard();
+  }
+}
+
+interface PlannedDisk {
+  readonly plan: DiskPlan;
+  readonly trees: readonly MadeTree[];
+  readonly partitions: readonly PlacedPartition[];
+  readonly room: TreeRoom | null;
+}
+
+async function planDisk(
+  input: DiskInput,
+  request: DiskRequest,
+  openExtra: () => OutputFile,
+): Promise<PlannedDisk> {
+  let room: TreeRoom | null = null;
+  let trees: MadeTree[] = [];
+  if (request.verity) {
+    if (input.stored === null) {
+      const { fd } = openExtra();
+      room = { fd, path: `/proc/self/fd/${fd}`, size: 0 };
+    }
+    const total = planFlat(input.image, null, readTail).sectors * SECTOR;
+    trees = await progress(request, `hash ${input.name}`, total, async (onProgress) => {
+      const options = { signal: request.signal, onProgress };
+      return request.gpt ? fileTrees(input, room, options) : [await flatTree(input, room, options)];
+    });
+  }
+  if (!request.gpt)
+    return { plan: planFlat(input.image, trees[0] ?? null, readTail), trees, partitions: [], room };
+  const identity = Buffer.from(input.digest.slice(input.digest.indexOf(':') + 1), 'hex');
+  const options = { identity, trees: request.verity ? trees : null };
+  return { ...planPartitioned(input.image, options, readTail), trees, room };
+}
+
+/** Segments that were read through the open extra file, under its final name. */
+function renameRoom(plan: DiskPlan, room: TreeRoom | null, path: string): DiskPlan {
+  if (room === null) return plan;
+  const segments = plan.segments.map((segment) =>
+    segment.kind === 'file' && segment.path === room.path ? { ...segment, path } : segment,
+  );
+  return { ...plan, segments };
+}
+
+function vmdkText(
+  input: DiskInput,
+  request: DiskRequest,
+  plan: DiskPlan,
+  extra: ExtraFile,
+  trees: readonly MadeTree[],
+  room: TreeRoom | null,
+): string {
+  // Symlinks on the way to the output would lead relative names astray.
+  const directory = realpathSync(dirname(resolve(request.output)));
+  const nameOf = (path: string | null): string => {
+    if (path === null || path === room?.path) return `./${basename(extraName(request.output))}`;
+    const absolute = resolve(path);
+    if (!request.relative) return absolute;
+    const name = relative(directory, realpathSync(absolute));
+    // QEMU takes what stands before a colon for a protocol, unless a slash comes first.
+    return isAbsolute(name) || name.startsWith('../') ? name : `./${name}`;
+  };
+  const notes: Record<string, string> = { fsmeta: input.digest };
+  if (input.stored !== null) notes.manifest = input.stored.record.manifest.digest;
+  if (trees.length > 0) notes['verity.roothash'] = trees.map(({ rootHash }) => rootHash).join(',');
+  const cid = createHash('sha256')
+    .update(JSON.stringify([notes, plan.sectors, plan.parts]))
+    .digest()
+    .readUInt32BE();
+  return writeVmdk({
+    extents: vmdkExtents(plan, extra, input.image.primary.path, nameOf),
+    cid: cid & 0x7fffffff,
+    notes,
+  });
+}
+
+async function progress<T>(
+  { onProgress }: DiskRequest,
+  what: string,
+  total: number,
+  work: (onProgress: (done: number) => void) => Promise<T>,
+): Promise<T> {
+  const id = 'disk';
+  onProgress({ type: 'start', id, what, total });
+  try {
+    const result = await work((done) => onProgress({ type: 'advance', id, done: Math.min(done, total) }));
+    onProgress({ type: 'end', id, outcome: 'done' });
+    return result;
+  } catch (error) {
+    onProgress({ type: 'end', id, outcome: 'failed' });
+    throw error;
+  }
+}
