@@ -3,7 +3,8 @@ import { test } from 'node:test';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { VeneerError } from '../errors.ts';
-import { decompress } from './decompress.ts';
+import { decompress, inflateByStream } from './decompress.ts';
+import { makeInflater } from './inflater.ts';
 
 async function* pieces(bytes: Buffer, size: number): AsyncGenerator<Buffer> {
   for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
@@ -119,4 +120,19 @@ test('an error of the input comes through, and the input is closed when the cons
   }
   for await (const _ of decompress(endless())) break;
   assert.ok(closed);
+});
+
+test('this Node has the synchronous handle, and its streams give the same', async () => {
+  const random = Buffer.from(Array.from({ length: 600_000 }, (_, i) => (i * 7919) % 251));
+  for (const [kind, bytes] of [
+    ['gzip', Buffer.concat([gzipSync(random), gzipSync(text)])],
+    ['zstd', Buffer.concat([zstdCompressSync(random), skippable, zstdCompressSync(text)])],
+  ] as const) {
+    makeInflater(kind)!.close();
+    const streamed: Buffer[] = [];
+    for await (const piece of inflateByStream(kind, bytes.subarray(0, 6), pieces(bytes.subarray(6), 5000)))
+      streamed.push(piece);
+    assert.ok(Buffer.concat(streamed).equals(Buffer.concat([random, text])));
+    assert.ok((await run(bytes, 5000)).equals(Buffer.concat([random, text])));
+  }
 });

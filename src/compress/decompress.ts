@@ -1,8 +1,9 @@
-/** Decompression as a stream: inflating runs on libuv's thread pool while the consumer works on what came before. */
+/** Decompression as a stream, in the consumer's own thread where this Node allows it (see inflater.ts). */
 import type { Transform } from 'node:stream';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { VeneerError } from '../errors.ts';
 import { type Compression, DETECT_BYTES, detectCompression } from './detect.ts';
+import { type Inflater, makeInflater } from './inflater.ts';
 import { ZstdFrameCutter } from './zstd-frames.ts';
 
 /** Output pieces, bytes: as fast as larger ones, far faster than the 16 KiB default, and less memory waits for the collector. */
@@ -11,8 +12,8 @@ const PIECE = 1 << 18;
 const AHEAD = 4 * PIECE;
 
 /**
- * Decompresses `input`; the kind is told by its first bytes. Yields pieces of up
- * to 256 KiB in order. Throws `compress/corrupt` for damaged or truncated input,
+ * Decompresses `input`; the kind is told by its first bytes. Yields pieces in order,
+ * each good until the next is asked for. Throws `compress/corrupt` for damaged or truncated input,
  * and passes on what `input` throws.
  */
 export async function* decompress(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, undefined> {
@@ -23,7 +24,8 @@ export async function* decompress(input: AsyncIterable<Buffer>): AsyncGenerator<
       if (head.length > 0) yield head;
       for (let next = await chunks.next(); !next.done; next = await chunks.next()) yield next.value;
     } else {
-      yield* inflate(kind, head, chunks);
+      const inflater = makeInflater(kind);
+      yield* inflater === null ? inflateByStream(kind, head, chunks) : inflate(inflater, head, chunks);
     }
   } finally {
     await chunks.return?.();
@@ -41,6 +43,24 @@ async function peek(chunks: AsyncIterator<Buffer>): Promise<{ head: Buffer; kind
 }
 
 async function* inflate(
+  inflater: Inflater,
+  head: Buffer,
+  chunks: AsyncIterator<Buffer>,
+): AsyncGenerator<Buffer, void, undefined> {
+  try {
+    for (let chunk: Buffer | undefined = head; chunk !== undefined; ) {
+      yield* inflater.push(chunk);
+      const next: IteratorResult<Buffer> = await chunks.next();
+      chunk = next.done ? undefined : next.value;
+    }
+    inflater.finish();
+  } finally {
+    inflater.close();
+  }
+}
+
+/** The same through Node's documented streams: inflating runs on libuv's thread pool. */
+export async function* inflateByStream(
   kind: 'gzip' | 'zstd',
   head: Buffer,
   chunks: AsyncIterator<Buffer>,
