@@ -6,7 +6,7 @@
  */
 import { displayByteString } from '../bytes/byte-string.ts';
 import { VeneerError } from '../errors.ts';
-import type { FindingLog } from './finding-log.ts';
+import type { FindingList } from '../findings.ts';
 import { BLOCK, parseNumber, textEnd, USTAR } from './header.ts';
 import { latin1 } from './latin1.ts';
 import type { TarLimits } from './limits.ts';
@@ -32,7 +32,7 @@ export class Extensions {
   longName: string | null = null;
   longLink: string | null = null;
   readonly #limits: TarLimits;
-  readonly #log: FindingLog;
+  readonly #log: FindingList;
   readonly #parser: PaxParser;
   readonly #local = new PaxFields();
   #hasLocal = false;
@@ -40,7 +40,7 @@ export class Extensions {
   #type = 0;
   #owner = '';
 
-  constructor(limits: TarLimits, log: FindingLog) {
+  constructor(limits: TarLimits, log: FindingList) {
     this.#limits = limits;
     this.#log = log;
     this.#parser = new PaxParser(limits);

@@ -1,9 +1,9 @@
 /** One member: its header block and the extensions before it, decoded into a {@link TarEntry}. */
 import { displayByteString } from '../bytes/byte-string.ts';
 import { type ErrorCode, VeneerError } from '../errors.ts';
+import type { FindingList } from '../findings.ts';
 import type { EntryType, TarEntry } from './entry.ts';
 import type { Extensions } from './extensions.ts';
-import type { FindingLog } from './finding-log.ts';
 import { BLOCK, detectFormat, hasMisplacedPrefix, parseNumber, textEnd, USTAR } from './header.ts';
 import { latin1 } from './latin1.ts';
 import type { TarLimits } from './limits.ts';
@@ -32,13 +32,13 @@ export class MemberDecoder {
   /** Bytes the member states it has in the archive. */
   stored = 0;
   readonly #limits: TarLimits;
-  readonly #log: FindingLog;
+  readonly #log: FindingList;
   readonly #extensions: Extensions;
   /** For errors. */
   #path = '';
   #offset = 0;
 
-  constructor(limits: TarLimits, log: FindingLog, extensions: Extensions) {
+  constructor(limits: TarLimits, log: FindingList, extensions: Extensions) {
     this.#limits = limits;
     this.#log = log;
     this.#extensions = extensions;

@@ -16,9 +16,9 @@
  */
 import type { Finding } from '../errors.ts';
 import { VeneerError } from '../errors.ts';
+import { FindingList } from '../findings.ts';
 import type { TarEntry } from './entry.ts';
 import { Extensions, isExtension } from './extensions.ts';
-import { FindingLog } from './finding-log.ts';
 import { BLOCK, checksumMatches, OLD_GNU, parseNumber, sumBlock, USTAR } from './header.ts';
 import { DEFAULT_LIMITS, type TarLimits } from './limits.ts';
 import { MemberDecoder } from './member.ts';
@@ -52,7 +52,7 @@ const TEXT_SPARSE = 7;
 export class TarScanner {
   readonly #options: TarScanOptions;
   readonly #limits: TarLimits;
-  readonly #log: FindingLog;
+  readonly #log: FindingList;
   readonly #extensions: Extensions;
   readonly #decoder: MemberDecoder;
   #state = HEADER;
@@ -79,7 +79,7 @@ export class TarScanner {
   constructor(options: TarScanOptions) {
     this.#options = options;
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
-    this.#log = new FindingLog(this.#limits.findings);
+    this.#log = new FindingList('tar', this.#limits.findings);
     this.#extensions = new Extensions(this.#limits, this.#log);
     this.#decoder = new MemberDecoder(this.#limits, this.#log, this.#extensions);
     const memory = new ArrayBuffer(BLOCK);
@@ -93,7 +93,7 @@ export class TarScanner {
   }
 
   get findings(): Finding[] {
-    return this.#log.findings;
+    return this.#log.list();
   }
 
   /** Entries handed on so far. */
@@ -148,7 +148,6 @@ export class TarScanner {
         );
     }
     this.#state = ENDED;
-    this.#log.close();
   }
 
   #feed(chunk: Buffer, start: number, end: number): void {

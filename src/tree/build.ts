@@ -6,9 +6,9 @@
  * outside that order. The choices are argued in docs/decisions/0001 to 0005.
  */
 import { VeneerError } from '../errors.ts';
+import { FindingList } from '../findings.ts';
 import type { TarEntry } from '../tar/entry.ts';
 import { Descent } from './descent.ts';
-import { FindingList } from './findings.ts';
 import {
   type DataSource,
   type FileTree,
@@ -45,7 +45,7 @@ export class TreeBuilder {
   private readonly root = new TreeNode(DEFAULT_DIR_MODE);
   private readonly source: DataSource;
   private readonly limits: TreeLimits;
-  private readonly findings = new FindingList();
+  private readonly findings = new FindingList('tree');
   /** Leads to parents; stays at the last one, so that the next need not start at the root. */
   private readonly descent: Descent;
   private readonly linkDescent: Descent;
@@ -102,7 +102,7 @@ export class TreeBuilder {
     for (const { path, entry, offset } of this.lowerLinks) {
       if (!hasName(this.root, path)) continue;
       const message = `the target of this hard link, ${showPath(path)}, comes later in the layer: the link means what a lower layer has there`;
-      this.findings.add('tree/link-forward', message, entry, offset);
+      this.findings.add('tree/link-forward', message, offset, entry);
     }
     return { root: this.root, sources: [this.source], findings: this.findings.list() };
   }
@@ -413,7 +413,7 @@ export class TreeBuilder {
   }
 
   private find(code: string, message: string, entry: TarEntry): void {
-    this.findings.add(code, message, cleanPath(entry.path).join('/'), entry.headerOffset);
+    this.findings.add(code, message, entry.headerOffset, cleanPath(entry.path).join('/'));
   }
 }
 

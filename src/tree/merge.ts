@@ -3,9 +3,9 @@
  * (OCI image spec, layer.md, "Applying Changesets"). docs/decisions/0006.
  */
 import { type Finding, VeneerError } from '../errors.ts';
+import { FindingList } from '../findings.ts';
 import { DEFAULT_DIR_MODE } from './build.ts';
 import { Descent } from './descent.ts';
-import { FindingList } from './findings.ts';
 import { lookupParts } from './lookup.ts';
 import { type DataSource, type FileTree, S_IFDIR, S_IFMT, TreeNode } from './node.ts';
 import { joinPath, showPath, splitPath } from './path.ts';
@@ -19,7 +19,7 @@ export function mergeLayers(layers: readonly FileTree[]): FileTree {
   const root = new TreeNode(DEFAULT_DIR_MODE);
   const sources: DataSource[] = [];
   const findings: Finding[] = [];
-  const own = new FindingList();
+  const own = new FindingList('tree');
   for (const layer of layers) {
     for (const finding of layer.findings) findings.push(finding);
     const flagged = prepare(layer, mapSources(sources, layer.sources), root);
@@ -143,6 +143,7 @@ function overlay(below: TreeNode, layer: TreeNode, findings: FindingList): void 
             findings.add(
               'tree/parent-replaced',
               'a lower layer has no directory here, but a higher one has entries below it',
+              undefined,
               joinPath(path, name),
             );
           }

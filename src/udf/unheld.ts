@@ -1,6 +1,6 @@
 /** What UDF has no place for, told by path: each a finding, and marked for the sidecar. */
 import type { Finding } from '../errors.ts';
-import { FindingList } from '../tree/findings.ts';
+import { FindingList } from '../findings.ts';
 import { S_IFCHR, S_IFMT, type TreeNode } from '../tree/node.ts';
 import { fitsTimestamp } from './timestamps.ts';
 
@@ -10,8 +10,8 @@ const NO_OWNER = 0xffffffff;
 export const MAX_LINKS = 0xffff;
 
 export class Unheld {
-  readonly #findings = new FindingList();
-  readonly #lost = new FindingList();
+  readonly #findings = new FindingList('udf');
+  readonly #lost = new FindingList('udf');
   /** Inodes that the volume holds with less than they have. */
   readonly partial = new Set<TreeNode>();
   /** Inodes that the volume lacks under one of their names at least: a sidecar needs their data too. */
@@ -30,12 +30,12 @@ export class Unheld {
   /** The volume has this inode, and `message` says what of it is lost. */
   addPartial(node: TreeNode, code: string, message: string, path: () => string): void {
     this.partial.add(node);
-    this.#findings.add(code, message, path());
+    this.#findings.add(code, message, undefined, path());
   }
 
   /** The volume has no such name. With `node` a directory, nothing below it either. */
   addMissing(node: TreeNode, code: string, message: string, path: () => string): void {
-    this.#findings.add(code, `left out: ${message}`, path());
+    this.#findings.add(code, `left out: ${message}`, undefined, path());
     const pending = [node];
     for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
       this.missing.add(next);
@@ -45,7 +45,7 @@ export class Unheld {
 
   /** Something that no sidecar can hold either. */
   addLost(code: string, message: string, path: () => string): void {
-    this.#lost.add(code, message, path());
+    this.#lost.add(code, message, undefined, path());
   }
 
   /** Everything about an inode but its name, its data and its link target. */
