@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import {
   buildLayer,
   dir,
@@ -11,7 +13,7 @@ import {
 } from '../../test/support/tree-cases.ts';
 import { VeneerError } from '../errors.ts';
 import type { TarEntry } from '../tar/entry.ts';
-import { type FileTree, lookupPath, TreeBuilder, type TreeNode, walkTree } from './index.ts';
+import { DEFAULT_LIMITS, type FileTree, lookupPath, TreeBuilder, type TreeNode, walkTree } from './index.ts';
 
 /** Every path but the root's, with a mark for its facts: `?` implied, `!` opaque, `-x` whiteout, `>t` lower link. */
 function outline(tree: FileTree): string {
@@ -91,7 +93,7 @@ describe('names', () => {
     assert.equal(names, 2050);
     assert.equal(lookupPath(tree, deep(2048))?.size, find(tree, deep(2048)).size);
     refuses([file(deep(2049))], /more than 2048 directories deep/, 'tree/limit');
-    const builder = new TreeBuilder(undefined, { depth: 3, nodes: 100 });
+    const builder = new TreeBuilder(undefined, { ...DEFAULT_LIMITS, depth: 3 });
     builder.add(file(deep(3)));
     assert.throws(() => builder.add(file(deep(4))), /more than 3 directories/);
   });
@@ -110,11 +112,88 @@ describe('names', () => {
     assert.equal(deep.findings[0]!.path!.length, 4096);
   });
 
-  test('the number of inodes is bounded', () => {
-    const builder = new TreeBuilder(undefined, { depth: 10, nodes: 4 });
-    builder.add(file('a/b/c'));
-    assert.throws(() => builder.add(file('a/b/d')), /more than 4 inodes/);
+  test('what a layer makes us hold is bounded, whatever it is', () => {
+    const note = (name: string): Map<string, string> => new Map([[`user.${name}`, '']]);
+    const kinds: Record<string, (i: number) => TarEntry> = {
+      files: (i) => file(`f${i}`),
+      'replaced files': () => file('same'),
+      'parents of parents': (i) => file(`${i}/${i}/f`),
+      'hard links': (i) => (i === 0 ? file('target') : link(`l${i}`, 'target')),
+      'links to lower layers': (i) => link(`l${i}`, `lower/${i}`),
+      whiteouts: (i) => file(`.wh.${i}`),
+      attributes: (i) => file('f', { xattrs: note(String(i)) }),
+    };
+    for (const [kind, make] of Object.entries(kinds)) {
+      const builder = new TreeBuilder(undefined, { ...DEFAULT_LIMITS, nodes: 100 });
+      for (let i = 0; i < 12; i++) builder.add(make(i));
+      assert.throws(
+        () => {
+          for (let i = 12; i < 101; i++) builder.add(make(i));
+        },
+        /^VeneerError: Cannot add .*more than 100 .*offset \d+/,
+        kind,
+      );
+    }
   });
+
+  test('names, targets and attributes together are bounded', () => {
+    const long = (i: number): string => `${i}`.padStart(200, '0');
+    const kinds: Record<string, (i: number) => TarEntry> = {
+      names: (i) => file(long(i)),
+      parents: (i) => file(`${long(i)}/f`),
+      'link targets': (i) => symlink(`s${i}`, long(i)),
+      'targets in lower layers': (i) => link(`l${i}`, long(i)),
+      whiteouts: (i) => file(`.wh.${long(i)}`),
+      attributes: (i) => file(`f${i}`, { xattrs: new Map([['user.note', long(i)]]) }),
+    };
+    for (const [kind, make] of Object.entries(kinds)) {
+      const builder = new TreeBuilder(undefined, { ...DEFAULT_LIMITS, text: 10_000 });
+      for (let i = 0; i < 20; i++) builder.add(make(i));
+      assert.throws(
+        () => {
+          for (let i = 20; i < 60; i++) builder.add(make(i));
+        },
+        /^VeneerError: Cannot add .*more than 10000 bytes of .*offset \d+/,
+        kind,
+      );
+    }
+  });
+
+  test('names do not keep long paths alive', () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const dots = './'.repeat(3000);
+    const builder = new TreeBuilder();
+    collect();
+    const before = process.memoryUsage().heapUsed;
+    for (let i = 0; i < 1000; i++) {
+      for (const name of [
+        'a file of some length ',
+        '.wh.a whiteout of some length ',
+        'a folder of some length ',
+      ]) {
+        // As the scanner makes it: one flat string.
+        const path = Buffer.from(`${dots}${name}${i}${name.startsWith('a folder') ? '/f' : ''}`);
+        builder.add(file(path.toString('latin1')));
+      }
+    }
+    collect();
+    const kept = process.memoryUsage().heapUsed - before;
+    assert.ok(kept < 4_000_000, `${kept} bytes are kept`);
+    assert.equal(builder.finish().root.children!.size, 2000);
+  });
+});
+
+test('a parent through a symbolic link is looked up again: what the last entry did may have changed it', () => {
+  const tree = buildLayer([symlink('l', '.'), file('l/l'), file('l/z')]);
+  assert.equal(outline(tree), '/l! /l/z');
+  assert.deepEqual(codes(tree), [
+    'tree/symlink-parent l/l',
+    'tree/duplicate l/l',
+    'tree/parent-replaced l/z',
+  ]);
+  const up = buildLayer([dir('a'), symlink('a/l', '..'), file('a/l/a'), file('a/l/z')]);
+  assert.equal(outline(up), '/a! /a/l /a/l/z');
 });
 
 describe('attributes', () => {

@@ -28,15 +28,24 @@ import { keepXattrs } from './xattrs.ts';
 /** What a directory gets that nobody describes. */
 export const DEFAULT_DIR_MODE = S_IFDIR | 0o755;
 
+/** Bounds on what one layer may make us hold in memory; an archive of a few megabytes can unfold to anything. */
 export interface TreeLimits {
   /** Directories on the way to an entry, the root not counted. */
   readonly depth: number;
-  /** Inodes of the layer, replaced ones included. */
+  /** Inodes, further names of inodes, whiteouts and extended attributes, replaced ones included; a directory is {@link DIRECTORY_COST}. */
   readonly nodes: number;
+  /** Bytes of names, link targets and extended attributes, replaced ones included. */
+  readonly text: number;
 }
 
-/** Deeper paths than the first a kernel cannot name in one call (PATH_MAX / 2). */
-export const DEFAULT_LIMITS: TreeLimits = { depth: 2048, nodes: 16_000_000 };
+/**
+ * Deeper paths than the first a kernel cannot name in one call (PATH_MAX / 2). The others keep a layer with its plan
+ * below 4 GB, what the runtime gives a process by default.
+ */
+export const DEFAULT_LIMITS: TreeLimits = { depth: 2048, nodes: 4_000_000, text: 256 << 20 };
+
+/** A directory takes the memory of so many files. */
+const DIRECTORY_COST = 3;
 
 const SLASH = 0x2f;
 const DOT = 0x2e;
@@ -53,6 +62,7 @@ export class TreeBuilder {
   private parentName: string | null = '';
   private parent: TreeNode;
   private nodes = 1;
+  private text = 0;
   /** Directories that took the place of something else in this layer: what lower layers have there was removed. */
   private readonly fresh = new Set<TreeNode>();
   private readonly withWhiteouts: TreeNode[] = [];
@@ -141,7 +151,7 @@ export class TreeBuilder {
       return null;
     }
     for (let stop = descent.run(); stop !== 'end'; stop = descent.run()) {
-      const name = descent.name;
+      const name = this.ownText(descent.name, entry);
       if (isWhiteout(name)) {
         this.find('tree/whiteout-ignored', 'a symbolic link leads this name below a whiteout', entry);
         return null;
@@ -208,7 +218,8 @@ export class TreeBuilder {
     return parts;
   }
 
-  private place(parent: TreeNode, name: string, entry: TarEntry): TreeNode | null {
+  private place(parent: TreeNode, lastName: string, entry: TarEntry): TreeNode | null {
+    const name = this.ownText(lastName, entry);
     if (name.charCodeAt(0) === DOT && isWhiteout(name)) {
       this.addWhiteout(parent, name, entry);
       return null;
@@ -269,6 +280,7 @@ export class TreeBuilder {
     node.mode = S_IFLNK | 0o777;
     node.target = target;
     node.size = target.length;
+    this.holdText(target.length, entry);
     this.put(parent, name, existing, node, entry);
   }
 
@@ -314,6 +326,7 @@ export class TreeBuilder {
       const target = descent.dir.children!.get(last);
       if (target !== undefined) {
         if ((target.mode & S_IFMT) === S_IFDIR) throw this.linkError(entry, 'its target is a directory');
+        this.hold(1, entry);
         if (target !== existing) this.put(parent, name, existing, target, entry);
         return;
       }
@@ -325,7 +338,9 @@ export class TreeBuilder {
     const node = this.newNode(S_IFREG, entry);
     this.setAttributes(node, S_IFREG, entry);
     node.lowerLink = path;
-    this.lowerLinks.push({ path, entry: cleanPath(entry.path).join('/'), offset: entry.headerOffset });
+    const own = cleanPath(entry.path).join('/');
+    this.holdText(path.length + own.length, entry);
+    this.lowerLinks.push({ path, entry: own, offset: entry.headerOffset });
     this.put(parent, name, existing, node, entry);
   }
 
@@ -341,6 +356,7 @@ export class TreeBuilder {
     switch (meaning.kind) {
       case 'remove':
         checkName(meaning.name, entry.headerOffset);
+        this.hold(1, entry);
         if (parent.whiteouts === null) {
           parent.whiteouts = new Set();
           this.withWhiteouts.push(parent);
@@ -369,6 +385,8 @@ export class TreeBuilder {
   ): void {
     if (existing !== undefined) {
       this.find('tree/duplicate', 'replaces what an earlier entry of this layer put there', entry);
+      // Through symlinks this may have been on the way to the parent itself.
+      this.parentName = null;
     }
     parent.children!.set(name, node);
   }
@@ -380,13 +398,34 @@ export class TreeBuilder {
   }
 
   private newNode(mode: number, entry: TarEntry): TreeNode {
-    if (++this.nodes > this.limits.nodes) {
-      throw new VeneerError(
-        'tree/limit',
-        `Cannot add ${showPath(entry.path)}: more than ${this.limits.nodes} inodes in one layer (entry at offset ${entry.headerOffset})`,
-      );
-    }
+    this.hold((mode & S_IFMT) === S_IFDIR ? DIRECTORY_COST : 1, entry);
     return new TreeNode(mode);
+  }
+
+  /** Counts what `entry` makes us keep. */
+  private hold(nodes: number, entry: TarEntry): void {
+    this.nodes += nodes;
+    if (this.nodes > this.limits.nodes)
+      throw this.limitError(entry, `${this.limits.nodes} inodes, names and attributes`);
+  }
+
+  private holdText(bytes: number, entry: TarEntry): void {
+    this.text += bytes;
+    if (this.text > this.limits.text)
+      throw this.limitError(entry, `${this.limits.text} bytes of names, link targets and attributes`);
+  }
+
+  private limitError(entry: TarEntry, limit: string): VeneerError {
+    return new VeneerError(
+      'tree/limit',
+      `Cannot add ${showPath(entry.path)}: more than ${limit} in one layer (entry at offset ${entry.headerOffset})`,
+    );
+  }
+
+  /** A name of the tree: counted, and copied when as a slice it would keep a path alive that is much longer. */
+  private ownText(name: string, entry: TarEntry): string {
+    this.holdText(name.length, entry);
+    return entry.path.length > 4 * name.length + 64 ? Buffer.from(name, 'latin1').toString('latin1') : name;
   }
 
   private setAttributes(node: TreeNode, type: number, entry: TarEntry): void {
@@ -395,7 +434,13 @@ export class TreeBuilder {
     node.gid = entry.gid;
     node.mtime = entry.mtime;
     node.mtimeNsec = entry.mtimeNsec;
-    node.xattrs = entry.xattrs === null ? null : this.keepXattrs(entry.xattrs, type, entry);
+    node.xattrs = null;
+    if (entry.xattrs === null) return;
+    let bytes = 0;
+    for (const [name, value] of entry.xattrs) bytes += name.length + value.length;
+    this.hold(entry.xattrs.size, entry);
+    this.holdText(bytes, entry);
+    node.xattrs = this.keepXattrs(entry.xattrs, type, entry);
   }
 
   private keepXattrs(xattrs: Map<string, string>, type: number, entry: TarEntry): Map<string, string> | null {
