@@ -32,10 +32,11 @@ import { readMountInfo } from './mountinfo.ts';
 import { attributeBits, oldFlagBits } from './options.ts';
 import { checkPrivilege, explainMountError, wrapSystemError } from './privilege.ts';
 import { sweepStale } from './sweep.ts';
-import type { Backing, LowerImage, MountPlan, MountRecord, MountStep } from './types.ts';
+import type { Backing, LowerImage, MountPlan, MountRecord, MountStep, VerityDisk } from './types.ts';
 import { copySidecar, hasErofs } from './udf-sidecar.ts';
 import { checkUdf, isUdf, mountUdf } from './udf-volume.ts';
 import { checkFileSystem, copyRootAttributes, prepareUpper, upperPath, workPath } from './upper.ts';
+import { openVerityDisk } from './verity-disk.ts';
 
 /** Names of mounts inside the anchor that are no layers. */
 const EMPTY_NAME = 'e';
@@ -230,6 +231,7 @@ class MountWork {
     const lower = this.#plan.request.images[image]!;
     if (isUdf(lower)) return mountUdf(lower, this.#nameImage(image));
     if (lower.sidecar && !hasErofs()) return copySidecarFile(lower.primary);
+    if (lower.verity !== undefined) return this.#mountVerity(lower.verity, image);
     const { primary, devices } = lower;
     const attributes = this.#isOnlyMount() ? attributeBits(this.#plan.flags) : 0;
     // Block devices need no loop device around them.
@@ -256,6 +258,23 @@ class MountWork {
       });
     } finally {
       for (const fd of passed) closeSync(fd);
+    }
+  }
+
+  /** One flat device: the kernel finds everything by unified addresses, and reads nothing unchecked. */
+  #mountVerity(disk: VerityDisk, image: number): number {
+    const opened: number[] = [];
+    try {
+      const source = openVerityDisk(disk, this.#entry!.path, opened);
+      const attributes = this.#isOnlyMount() ? attributeBits(this.#plan.flags) : 0;
+      return this.#withContext('erofs', (fs) => {
+        setFsFlag(fs, 'ro');
+        setFsString(fs, 'source', source);
+        explainMountError(() => createFs(fs), this.#nameImage(image), this.#checked[image]!.blockSize);
+        return mountFs(fs, attributes | MOUNT_ATTR.RDONLY);
+      });
+    } finally {
+      for (const fd of opened.reverse()) closeSync(fd);
     }
   }
 
@@ -369,7 +388,7 @@ class MountWork {
       mode: request.mode,
       backing: this.#backing,
       flags,
-      images: request.images,
+      images: request.images.map(plainImage),
       upper: this.#upper?.directory ?? null,
       ephemeral: this.#upper?.ephemeral ?? false,
       type: this.#type,
@@ -389,6 +408,13 @@ const O_PATH = 0o10000000;
 
 function checkLower(image: LowerImage, name: string): CheckedImage {
   return isUdf(image) ? checkUdf(image, name) : checkImage(image, name);
+}
+
+/** For the record: files and root hash; what else verity needed is of no use later. */
+function plainImage(image: LowerImage): LowerImage & { readonly rootHash?: string } {
+  if (isUdf(image) || image.verity === undefined) return image;
+  const { verity, ...plain } = image;
+  return { ...plain, rootHash: verity.rootHash };
 }
 
 function copySidecarFile(path: string): number {

@@ -7,6 +7,29 @@ export interface ErofsImage {
   readonly devices: readonly ErofsDevice[];
   /** A small one that goes with a UDF volume: without EROFS in the kernel it is copied into memory. */
   readonly sidecar?: boolean;
+  /** Mount it through dm-verity: all files as one disk that the kernel checks. */
+  readonly verity?: VerityDisk;
+}
+
+/** The flat disk of an image with its hash tree. */
+export interface VerityDisk {
+  /** What stands on it, in order: runs of files (`at` in bytes), bytes, or zeros. */
+  readonly runs: readonly {
+    readonly sectors: number;
+    readonly path: string | null;
+    readonly at: number;
+    readonly bytes?: Buffer;
+  }[];
+  readonly dataBlockSize: number;
+  readonly dataBlocks: number;
+  /** Byte on the disk where the superblock of the tree stands. */
+  readonly hashOffset: number;
+  /** Hex. */
+  readonly rootHash: string;
+  /** Hex. */
+  readonly salt: string;
+  /** A PKCS#7 signature of the root hash, for the kernel to check. */
+  readonly signature?: Buffer;
 }
 
 /** A UDF volume: files one behind the other, of which the last ends in the trailer. */

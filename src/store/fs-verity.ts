@@ -3,7 +3,7 @@
  * every metadata image, and the file can never be written again. The digest that it must enforce is computed here from
  * the bytes, kept in verity/fs/HEX.json, and compared with the kernel's before each mount.
  */
-import { closeSync, existsSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as letOthersRun } from 'node:timers/promises';
 import { VeneerError } from '../errors.ts';
@@ -54,9 +54,9 @@ export function findFsVerity(store: Store, digest: string): FsVerityRecord | nul
 }
 
 /**
- * Turns fs-verity on for the files of an image that do not have it yet; false when the file system has none. With
- * `immutable` the files also get the immutable flag. A crash leaves some files with it and some without; what the kernel
- * enforces before its record is written is enforced all the same, and the next call goes on.
+ * Turns fs-verity on for the files of an image that do not have it yet; false when the file system has none.
+ * A crash leaves some files with it and some without; what the kernel enforces before its record is written is enforced
+ * all the same, and the next call goes on.
  */
 export async function sealImage(
   store: Store,
@@ -151,17 +151,22 @@ export function checkFsVerity(
 }
 
 /**
- * Sets (or clears) the immutable flag of an image's files: then not even root changes, renames or removes them by
- * accident. False when the file system has no such flag. Throws `sys/EPERM` without the right to.
+ * Sets the immutable flag of an image's files: then not even root changes, renames or removes them by accident. A sweep
+ * takes it off again. Throws `store/unsupported` when the file system has no such flag, `sys/EPERM` without the right.
  */
-export function makeImmutable(store: Store, image: Pick<ImageRecord, 'layers'>, on: boolean): boolean {
+export function makeImmutable(store: Store, image: Pick<ImageRecord, 'layers'>): void {
   for (const { path } of imageFiles(store, image)) {
-    const fd = openSync(path, 'r');
+    const fd = openStored(path);
     try {
-      if (!setImmutable(fd, on)) return false;
+      if (!setImmutable(fd, true)) {
+        throw new VeneerError(
+          'store/unsupported',
+          `Cannot make ${path} immutable: its file system has no such flag`,
+          { hint: 'ext4, XFS, Btrfs and f2fs have it.' },
+        );
+      }
     } finally {
       closeSync(fd);
     }
   }
-  return true;
 }

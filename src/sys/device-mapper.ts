@@ -1,4 +1,4 @@
-/** Linear device-mapper devices: one block device out of others, one behind the other. <linux/dm-ioctl.h> */
+/** Device-mapper devices: block devices made of others, read-only. <linux/dm-ioctl.h> */
 import { randomBytes } from 'node:crypto';
 import { closeSync, constants, existsSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { VeneerError } from '../errors.ts';
@@ -41,33 +41,53 @@ export interface LinearPart {
   readonly size: number;
 }
 
+/** A stretch of a device and how it comes about: a target of dmsetup(8). */
+export interface MapperTarget {
+  readonly type: 'linear' | 'zero' | 'verity';
+  readonly sectors: number;
+  /** Its parameters as the kernel's documentation has them. */
+  readonly parameters: string;
+}
+
 /** A device that goes away when `fd` is closed and nothing has it mounted. */
-export interface LinearDevice {
+export interface MapperDevice {
   readonly fd: number;
   /** `/dev/dm-N` */
   readonly path: string;
 }
 
+/** Makes a read-only device of `parts`, in order, see {@link makeDevice}. */
+export function makeLinear(parts: readonly LinearPart[]): MapperDevice {
+  return makeDevice(
+    parts.map(({ path, size }) => ({ type: 'linear', sectors: size / SECTOR, parameters: `${path} 0` })),
+  );
+}
+
 /**
- * Makes a read-only device of `parts`, in order. A process that is killed in the middle may leave one behind,
- * which the next call removes.
+ * Makes a read-only device of `targets`, one behind the other. A process that is killed in the middle may leave one
+ * behind, which the next call removes.
  */
-export function makeLinear(parts: readonly LinearPart[]): LinearDevice {
+export function makeDevice(targets: readonly MapperTarget[]): MapperDevice {
   const control = openControl();
   const name = `${PREFIX}${process.pid}-${randomBytes(6).toString('hex')}`;
   try {
     removeOrphans(control);
-    const created = call(control, DM_DEV_CREATE, name, 'make a linear device', { flags: DM_READONLY_FLAG });
+    const created = call(control, DM_DEV_CREATE, name, 'make a device-mapper device', {
+      flags: DM_READONLY_FLAG,
+    });
     try {
-      call(control, DM_TABLE_LOAD, name, 'describe a linear device', { flags: DM_READONLY_FLAG, parts });
-      call(control, DM_DEV_SUSPEND, name, 'start a linear device', {});
+      call(control, DM_TABLE_LOAD, name, 'describe a device-mapper device', {
+        flags: DM_READONLY_FLAG,
+        targets,
+      });
+      call(control, DM_DEV_SUSPEND, name, 'start a device-mapper device', {});
       const path = `/dev/dm-${minorOf(created)}`;
       const fd = openSync(path, constants.O_RDONLY);
       // from here on the kernel removes it after its last user
-      call(control, DM_DEV_REMOVE, name, 'release a linear device', { flags: DM_DEFERRED_REMOVE });
+      call(control, DM_DEV_REMOVE, name, 'release a device-mapper device', { flags: DM_DEFERRED_REMOVE });
       return { fd, path };
     } catch (error) {
-      call(control, DM_DEV_REMOVE, name, 'remove a linear device', {});
+      call(control, DM_DEV_REMOVE, name, 'remove a device-mapper device', {});
       throw error;
     }
   } finally {
@@ -95,36 +115,37 @@ function call(
   command: number,
   name: string,
   what: string,
-  { flags = 0, parts = [] }: { flags?: number; parts?: readonly LinearPart[] },
+  { flags = 0, targets = [] }: { flags?: number; targets?: readonly MapperTarget[] },
 ): Buffer {
-  const table = encodeTable(parts);
+  const table = encodeTable(targets);
   const bytes = Buffer.alloc(HEADER.size + table.length);
   bytes.writeUInt32LE(4, HEADER.version);
   bytes.writeUInt32LE(bytes.length, HEADER.dataSize);
   bytes.writeUInt32LE(HEADER.size, HEADER.dataStart);
-  bytes.writeUInt32LE(parts.length, HEADER.targetCount);
+  bytes.writeUInt32LE(targets.length, HEADER.targetCount);
   bytes.writeUInt32LE(flags, HEADER.flags);
   bytes.write(name, HEADER.name, 'latin1');
+  table.copy(bytes, HEADER.size);
   check(libc('ioctlPointer')(control, command, bytes), what);
   return bytes;
 }
 
-function encodeTable(parts: readonly LinearPart[]): Buffer {
+function encodeTable(targets: readonly MapperTarget[]): Buffer {
   let start = 0;
-  const specs = parts.map(({ path, size }) => {
-    const text = `${path} 0\0`;
+  const specs = targets.map(({ type, sectors, parameters }) => {
+    const text = `${parameters}\0`;
     const bytes = Buffer.alloc((SPEC.size + Buffer.byteLength(text) + 7) & ~7);
     bytes.writeBigUInt64LE(BigInt(start), SPEC.start);
-    bytes.writeBigUInt64LE(BigInt(size / SECTOR), SPEC.length);
+    bytes.writeBigUInt64LE(BigInt(sectors), SPEC.length);
     bytes.writeUInt32LE(bytes.length, SPEC.next);
-    bytes.write('linear', SPEC.type, 'latin1');
+    bytes.write(type, SPEC.type, 'latin1');
     bytes.write(text, SPEC.size);
-    start += size / SECTOR;
+    start += sectors;
     return bytes;
   });
   const table = Buffer.concat(specs);
   if (table.length > MAX_DATA)
-    throw new VeneerError('sys/EINVAL', 'Cannot describe a linear device: too many parts');
+    throw new VeneerError('sys/EINVAL', 'Cannot describe a device-mapper device: too many parts');
   return table;
 }
 

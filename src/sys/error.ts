@@ -35,6 +35,8 @@ const OWN_WORDS: Record<number, readonly [name: string, text: string]> = {
   95: ['ENOTSUP', 'operation not supported'],
   116: ['ESTALE', 'stale file handle'],
   117: ['EUCLEAN', 'structure needs cleaning'],
+  126: ['ENOKEY', 'required key not available'],
+  129: ['EKEYREJECTED', 'key was rejected by service'],
 };
 
 /** The error of errno number `number` as "Cannot WHAT: text (NAME)". */

@@ -30,6 +30,14 @@ interface Libc {
   moveMount(nr: number, fromFd: number, from: Pointer, toFd: number, to: Pointer, flags: number): number;
   fsopen(nr: number, type: Pointer, flags: number): number;
   fsconfig(nr: number, fd: number, command: number, key: Pointer, value: Pointer, aux: number): number;
+  addKey(
+    nr: number,
+    type: Pointer,
+    description: Pointer,
+    payload: Pointer,
+    size: number,
+    ring: number,
+  ): number;
   fsmount(nr: number, fd: number, flags: number, attributes: number): number;
 }
 
@@ -55,6 +63,7 @@ const PROTOTYPES: Record<keyof Libc, Prototype> = {
   moveMount: ['syscall', 'long', ['long', 'int', 'void *', 'int', 'void *', 'uint']],
   fsopen: ['syscall', 'long', ['long', 'void *', 'uint']],
   fsconfig: ['syscall', 'long', ['long', 'int', 'uint', 'void *', 'void *', 'int']],
+  addKey: ['syscall', 'long', ['long', 'void *', 'void *', 'void *', 'size_t', 'int']],
   fsmount: ['syscall', 'long', ['long', 'int', 'uint', 'uint']],
 };
 

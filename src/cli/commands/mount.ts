@@ -1,7 +1,8 @@
 /** `veneer mount` */
 import { resolve } from 'node:path';
-import type { MountRecord, MountRequest } from '../../mount/types.ts';
+import type { MountRecord, MountRequest, VerityDisk } from '../../mount/types.ts';
 import type { MountableImage } from '../../store/mountable.ts';
+import type { ImageRecord } from '../../store/records.ts';
 import type { Store } from '../../store/store.ts';
 import { asText, defineCommand } from '../command.ts';
 import type { CliContext, CommonFlags } from '../context.ts';
@@ -16,6 +17,11 @@ type Flags = {
   readonly option?: readonly string[];
   readonly backing: 'auto' | 'file' | 'loop';
   readonly format: 'erofs' | 'udf';
+  readonly verity: boolean;
+  readonly rootHash?: string;
+  readonly signature?: string;
+  readonly cert?: string;
+  readonly immutable: boolean;
 };
 
 /** What `--rw` without a value stands for: no path can hold it. */
@@ -24,20 +30,30 @@ const EPHEMERAL = '\0';
 export default defineCommand<Flags, [image?: string, target?: string]>({
   name: 'mount',
   brief: 'Mount an image, or list what is mounted',
-  usage: ['mount [--rw[=UPPER]] [--layers] [--format erofs|udf] [-o OPTION,...] IMAGE DIR', 'mount'],
+  usage: [
+    'mount [--rw[=UPPER]] [--layers] [--format erofs|udf] [-o OPTION,...] IMAGE DIR',
+    'mount --verity [--root-hash HASH] [--signature FILE [--cert FILE]] IMAGE DIR',
+    'mount',
+  ],
   description: `Needs root. The image is mounted read-only from the files of the store; nothing is copied.
 Without IMAGE and DIR: lists the mounts that were made with this store.
 
 --rw makes the mount writable: changes are thrown away by the unmount, or with --rw=UPPER kept in the folder
 UPPER and found there again by the next mount. --layers mounts every layer for itself and puts overlayfs over
 them, instead of the one merged image. --format udf is for kernels that cannot mount EROFS: UDF volumes are made over
-the same files, under overlayfs with what UDF has no place for. It needs udf.ko and the device-mapper.`,
+the same files, under overlayfs with what UDF has no place for. It needs udf.ko and the device-mapper.
+
+--verity puts dm-verity between the files and the file system: the kernel checks every block against the image's hash
+tree (made when first needed), and what was changed cannot be read. --root-hash says which root hash that must be;
+--signature that somebody signed it: CERT's owner, or without --cert somebody whom the kernel trusts.
+--immutable sets the immutable flag of the image's files: until "veneer gc" takes it off, not even root changes them.`,
   examples: [
     ['mount debian:12 /mnt', 'read-only'],
     ['mount --rw debian:12 /mnt', 'writable, changes are thrown away'],
     ['mount --rw=/srv/app-changes app:latest /srv/app', 'writable, changes are kept'],
     ['mount --layers -o nosuid,nodev app:latest /mnt', 'overlayfs over one mount a layer'],
     ['mount --format udf app:latest /mnt', 'by udf.ko'],
+    ['mount --verity --root-hash 5be1… app:latest /mnt', 'by dm-verity; no other content can be read'],
     ['mount', 'what is mounted'],
   ],
   parameters: {
@@ -62,6 +78,39 @@ the same files, under overlayfs with what UDF has no place for. It needs udf.ko 
         optional: true,
         placeholder: 'OPTION,...',
         brief: 'Mount options: nosuid, nodev, noexec, noatime and their opposites',
+      },
+      verity: {
+        kind: 'boolean',
+        brief: 'The kernel checks all data (dm-verity)',
+        withNegated: false,
+        default: false,
+      },
+      rootHash: {
+        kind: 'parsed',
+        parse: asText,
+        optional: true,
+        placeholder: 'HASH',
+        brief: 'With --verity: the root hash that is trusted (default: the one in the store)',
+      },
+      signature: {
+        kind: 'parsed',
+        parse: asText,
+        optional: true,
+        placeholder: 'FILE',
+        brief: 'With --verity: PKCS#7 signature of the root hash',
+      },
+      cert: {
+        kind: 'parsed',
+        parse: asText,
+        optional: true,
+        placeholder: 'FILE',
+        brief: 'Certificate of who signed it; without, the kernel checks the signature',
+      },
+      immutable: {
+        kind: 'boolean',
+        brief: "Make the image's files immutable first",
+        withNegated: false,
+        default: false,
       },
       backing: {
         kind: 'enum',
@@ -92,6 +141,12 @@ the same files, under overlayfs with what UDF has no place for. It needs udf.ko 
     if (target === undefined) throw usageError('mount', 'DIR is missing');
     const { path } = parseImagePath(image);
     if (path !== '/') throw usageError('mount', `a whole image can be mounted, not ${path} in it`);
+    if (flags.verity && (flags.layers || flags.format !== 'erofs'))
+      throw usageError('mount', '--verity goes with the one merged EROFS image');
+    if (!flags.verity && (flags.rootHash ?? flags.signature ?? flags.cert) !== undefined)
+      throw usageError('mount', '--root-hash, --signature and --cert need --verity');
+    if (flags.cert !== undefined && flags.signature === undefined)
+      throw usageError('mount', '--cert needs --signature');
     if (flags.rw === '')
       throw usageError('mount', '--rw= wants a folder; write --rw alone for changes that are thrown away');
     return mountImage(context, flags, image.replace(/:\/$/, ''), target);
@@ -111,10 +166,12 @@ async function mountImage(
   const { planMount } = await import('../../mount/plan.ts');
   return withStore(context, flags, async (store) => {
     const mode = flags.layers ? 'layers' : 'merged';
+    const verity = flags.verity ? await openVerity(context, flags, store, image) : null;
     // The store must not be swept between the look at its files and the mount that holds them.
     const lock = store.share();
     try {
       const record = resolveImage(store, image);
+      if (flags.immutable) await setImmutable(store, record);
       const images = await mountable(store, record, mode, { signal: context.signal });
       const request: Omit<MountRequest, 'mode' | 'images'> = {
         target: resolve(target),
@@ -127,7 +184,9 @@ async function mountImage(
       const mount = (lowers: Pick<MountRequest, 'mode' | 'images' | 'metacopy'>): MountRecord =>
         applyMount(planMount({ ...request, ...lowers }, probeCapabilities()));
       const done =
-        flags.format === 'udf' ? await mountUdf(context, store, images, mount) : mount({ mode, images });
+        flags.format === 'udf'
+          ? await mountUdf(context, store, images, mount)
+          : mount({ mode, images: verity === null ? images : [{ ...images[0]!, verity }] });
       context.out.result(done, () => {
         const how =
           done.upper === null
@@ -135,13 +194,30 @@ async function mountImage(
             : done.ephemeral
               ? 'writable, changes are thrown away'
               : `writable, changes in ${done.upper}`;
-        return `mounted ${record.name} on ${done.target} (${how})`;
+        const checked = verity === null ? '' : `, checked by dm-verity against ${verity.rootHash}`;
+        return `mounted ${record.name} on ${done.target} (${how}${checked})`;
       });
     } finally {
       lock.release();
     }
     return undefined;
   });
+}
+
+/** The verity disk of an image; its hash tree is made before anybody has to wait for the store's lock. */
+async function openVerity(
+  context: CliContext,
+  { rootHash, signature, cert }: Flags,
+  store: Store,
+  image: string,
+): Promise<VerityDisk> {
+  const { makeVerityDisk } = await import('../disk/verity-mount.ts');
+  return makeVerityDisk(store, image, { rootHash, signature, cert, signal: context.signal });
+}
+
+async function setImmutable(store: Store, record: ImageRecord): Promise<void> {
+  const { makeImmutable } = await import('../../store/fs-verity.ts');
+  makeImmutable(store, record);
 }
 
 /** Makes UDF volumes over the data files and mounts them; the mount keeps what it needs of them. */

@@ -12,6 +12,7 @@ type Flags = ProgressFlags & {
   readonly name?: string;
   readonly platform?: string;
   readonly fsync: boolean;
+  readonly immutable: boolean;
   readonly insecure: boolean;
   readonly concurrency?: number;
 };
@@ -70,6 +71,12 @@ Credentials come from docker's config.json and its credential helpers.`,
         placeholder: 'N',
         brief: 'Layers at a time (default: 4)',
       },
+      immutable: {
+        kind: 'boolean',
+        default: false,
+        withNegated: false,
+        brief: "Set the immutable flag of the image's files",
+      },
       ...PROGRESS_FLAG,
     },
     positional: { kind: 'tuple', parameters: [oneOf('SOURCE', 'Where the image comes from')] },
@@ -89,6 +96,7 @@ Credentials come from docker's config.json and its credential helpers.`,
             ...(flags.name === undefined ? {} : { name: flags.name }),
             ...(platform === undefined ? {} : { platform }),
             ...(flags.concurrency === undefined ? {} : { concurrency: flags.concurrency }),
+            immutable: flags.immutable,
             onProgress,
             onFinding: (finding) => context.out.findings([finding]),
             signal: context.signal,
