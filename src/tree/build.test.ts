@@ -369,6 +369,12 @@ describe('extended attributes', () => {
     ]);
   });
 
+  test('a default ACL is for directories only', () => {
+    const xattrs = new Map([['system.posix_acl_default', '\x02']]);
+    assert.deepEqual(names(dir('d', { xattrs })), [['system.posix_acl_default'], 0]);
+    assert.deepEqual(names(file('f', { xattrs })), [[], 1]);
+  });
+
   test('the finding names path, attribute and reason', () => {
     const tree = buildLayer([
       file('./a/f', { xattrs: new Map([['trusted.overlay.origin', '']]), headerOffset: 4096 }),

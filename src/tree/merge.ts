@@ -37,13 +37,14 @@ export function mergeLayers(layers: readonly FileTree[]): FileTree {
 
 /** Adds what is new of `added` to `sources`; returns the new index of each. */
 export function mapSources(sources: DataSource[], added: readonly DataSource[]): number[] {
+  const identity = ({ kind, digest }: DataSource): string => `${kind} ${digest}`;
+  const known = new Map(sources.map((source, index) => [identity(source), index]));
   return added.map((source) => {
-    const known =
-      source.digest === ''
-        ? -1
-        : sources.findIndex(({ kind, digest }) => kind === source.kind && digest === source.digest);
-    if (known >= 0) return known;
-    return sources.push(source) - 1;
+    const index = source.digest === '' ? undefined : known.get(identity(source));
+    if (index !== undefined) return index;
+    const last = sources.push(source) - 1;
+    known.set(identity(source), last);
+    return last;
   });
 }
 

@@ -7,7 +7,8 @@ const XATTR_SIZE_MAX = 65536;
 /** Overlayfs reads the first as its own orders; we write facts of a layer as the second. */
 const RESERVED = ['trusted.overlay.', 'trusted.veneer.'];
 const NAMESPACES = ['user.', 'trusted.', 'security.'];
-const ACLS = ['system.posix_acl_access', 'system.posix_acl_default'];
+const DEFAULT_ACL = 'system.posix_acl_default';
+const ACLS = ['system.posix_acl_access', DEFAULT_ACL];
 
 /** Called with the attribute's name and the reason it is left out. */
 export type OnDropped = (name: string, reason: string) => void;
@@ -38,7 +39,9 @@ function reasonToDrop(name: string, size: number, type: number): string | null {
   if (name.includes('\0')) return 'the name holds a NUL byte';
   if (name.length > XATTR_NAME_MAX) return `the name is longer than ${XATTR_NAME_MAX} bytes`;
   if (size > XATTR_SIZE_MAX) return `a value of ${size} bytes, at most ${XATTR_SIZE_MAX} are possible`;
-  if (ACLS.includes(name)) return type === S_IFLNK ? 'symbolic links have no ACL' : null;
+  if (ACLS.includes(name) && type === S_IFLNK) return 'symbolic links have no ACL';
+  if (name === DEFAULT_ACL && type !== S_IFDIR) return 'only directories have a default ACL';
+  if (ACLS.includes(name)) return null;
   const namespace = NAMESPACES.find((prefix) => name.startsWith(prefix));
   if (namespace === undefined || name.length === namespace.length)
     return 'the kernel knows no such namespace';
