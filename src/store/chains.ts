@@ -76,12 +76,6 @@ async function publishChain(
   }
 }
 
-export interface ChainOptions {
-  readonly signal?: AbortSignal | undefined;
-  /** Trees of the layers that are in memory already, by diffID. They are used up. */
-  readonly trees?: Map<string, FileTree>;
-}
-
 /** Runs `make` under the lock of one chain, so that two processes do not do the same work. */
 async function underChainLock<T>(
   store: Store,
@@ -106,7 +100,7 @@ async function underChainLock<T>(
 export async function ensureChain(
   store: Store,
   diffIds: readonly string[],
-  options: ChainOptions = {},
+  options: { readonly signal?: AbortSignal | undefined } = {},
 ): Promise<ChainRecord> {
   const chainId = chainOf(diffIds);
   const directory = store.layout.chain(chainId);
@@ -121,10 +115,7 @@ export async function ensureChain(
       checkEntries(store, diffIds);
       const trees = diffIds.map((diffId) => {
         throwIfAborted(options.signal);
-        const tree = options.trees?.get(diffId);
-        // The merge uses trees up, so a layer that comes twice is read back for its second time.
-        options.trees?.delete(diffId);
-        return tree ?? readLayerTree(store, diffId);
+        return readLayerTree(store, diffId);
       });
       const target = { directory, file: CHAIN_IMAGE, chainId, diffIds };
       return await publishChain(store, target, mergeLayers(trees), files);

@@ -83,7 +83,7 @@ async function* limited(input: AsyncIterable<Buffer>, size: number, digest: stri
   }
 }
 
-/** Opens a blob of a source that is on this machine: no part file, nothing to resume. */
+/** Streams a blob of a source that is on this machine but in no file: no part file, nothing to resume. */
 export async function openLocalBlob(
   source: ImageSource,
   descriptor: Descriptor,

@@ -3,6 +3,7 @@
  * its tree and write the tar, all overlapped; then the metadata image.
  */
 import { createHash, type Hash } from 'node:crypto';
+import { writeSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { decompress } from '../compress/index.ts';
@@ -10,7 +11,7 @@ import { planImage } from '../erofs/index.ts';
 import { type Finding, VeneerError } from '../errors.ts';
 import type { OnProgress } from '../progress/events.ts';
 import { TarScanner } from '../tar/index.ts';
-import { type FileTree, TreeBuilder } from '../tree/index.ts';
+import { needsChain, TreeBuilder } from '../tree/index.ts';
 import { readExactly } from './data-files.ts';
 import { type WrittenImage, writeImageFile } from './image-file.ts';
 import { storeError } from './io-errors.ts';
@@ -29,9 +30,13 @@ export interface IngestedLayer {
   readonly tarSize: number;
   /** Members of the tar. */
   readonly entries: number;
-  /** The metadata image. */
+  /** The metadata image, and whether the tar is its device (it maps no data otherwise). */
   readonly image: WrittenImage;
-  readonly tree: FileTree;
+  readonly usesTar: boolean;
+  /** See `LayerRecord`. */
+  readonly needsChain: boolean;
+  readonly namesRoot: boolean;
+  readonly opaqueRoot: boolean;
   /** What was odd in the tar. */
   readonly findings: readonly Finding[];
 }
@@ -64,12 +69,11 @@ export async function ingestLayer(
     const tarHash = createHash('sha256');
     const builder = new TreeBuilder();
     const scanner = new TarScanner({ onEntry: (entry) => builder.add(entry) });
-    const writer = new WriteBehind(file, path, options.fsync);
+    const writer = new TarWriter(file, path, options.fsync);
     for await (const chunk of decompress(blob.measure(input))) {
-      const written = writer.write(chunk);
       tarHash.update(chunk);
       scanner.write(chunk);
-      await written;
+      writer.write(chunk);
     }
     scanner.end();
     const { digest: blobDigest, size: blobSize } = blob.finish();
@@ -84,15 +88,15 @@ export async function ingestLayer(
     const tar = tree.sources[0]!;
     tar.digest = diffId;
     tar.size = writer.size;
-    await writer.finish();
+    const plan = planImage(tree, { blockSize: TAR_RECORD });
     const [image] = await Promise.all([
       writeImageFile(
         join(dir, LAYER_IMAGE),
-        planImage(tree, { blockSize: TAR_RECORD }),
+        plan,
         (_, at, length) => readExactly(file.fd, at, length, path),
         options,
       ),
-      options.fsync ? writer.sync() : undefined,
+      writer.finish(),
     ]);
     return {
       diffId,
@@ -101,7 +105,10 @@ export async function ingestLayer(
       tarSize: writer.size,
       entries: scanner.entries,
       image,
-      tree,
+      usesTar: plan.devices.length > 0,
+      needsChain: needsChain(tree),
+      namesRoot: !tree.root.implied,
+      opaqueRoot: tree.root.opaque,
       findings: [...scanner.findings, ...tree.findings],
     };
   } finally {
@@ -160,15 +167,17 @@ function mismatch(what: string, reason: string): VeneerError {
   });
 }
 
-/** Sequential writes, one under way while the next piece is made. */
-class WriteBehind {
+/**
+ * Sequential writes. They are synchronous, because waking a thread for each costs more than the copy into the page
+ * cache; what goes to disk goes there behind our back.
+ */
+class TarWriter {
   readonly #file: FileHandle;
   readonly #path: string;
   readonly #fsync: boolean;
-  #pending: Promise<unknown> = Promise.resolve();
-  #writeback: Promise<unknown> | null = null;
+  #writeback: Promise<void> | null = null;
+  #writebackError: unknown;
   #unsynced = 0;
-  #syncError: unknown;
   size = 0;
 
   constructor(file: FileHandle, path: string, fsync: boolean) {
@@ -177,54 +186,40 @@ class WriteBehind {
     this.#fsync = fsync;
   }
 
-  /**
-   * Resolves when `chunk` may be followed by the next one: the write before it is done. A failure counts as
-   * handled also when nobody waits any more, because what came between has thrown.
-   */
-  write(chunk: Buffer): Promise<unknown> {
-    const before = this.#pending;
-    const at = this.size;
+  write(chunk: Buffer): void {
+    try {
+      for (let done = 0; done < chunk.length; ) {
+        done += writeSync(this.#file.fd, chunk, done, chunk.length - done, this.size + done);
+      }
+    } catch (error) {
+      throw storeError(`write ${this.#path}`, error);
+    }
     this.size += chunk.length;
-    this.#pending = before.then(() => this.#writeAll(chunk, at));
-    this.#pending.catch(() => {});
-    return before;
-  }
-
-  /** Resolves when all is written. */
-  async finish(): Promise<void> {
-    await this.#pending;
-    await this.#writeback;
-  }
-
-  /** Resolves when all that is written is durable. */
-  async sync(): Promise<void> {
-    if (this.#syncError !== undefined) this.#fail(this.#syncError);
-    await this.#file.sync().catch((error) => this.#fail(error));
-  }
-
-  async #writeAll(chunk: Buffer, at: number): Promise<void> {
-    for (let done = 0; done < chunk.length; ) {
-      const { bytesWritten } = await this.#file
-        .write(chunk, done, chunk.length - done, at + done)
-        .catch((error) => this.#fail(error));
-      done += bytesWritten;
-    }
     this.#unsynced += chunk.length;
-    if (this.#fsync && this.#unsynced >= WRITEBACK_BYTES && this.#writeback === null) {
-      this.#unsynced = 0;
-      // the kernel reports a failed write-back once for each open file: kept for `sync`
-      this.#writeback = this.#file
-        .datasync()
-        .catch((error: unknown) => {
-          this.#syncError ??= error;
-        })
-        .then(() => {
-          this.#writeback = null;
-        });
-    }
+    if (this.#fsync && this.#unsynced >= WRITEBACK_BYTES && this.#writeback === null) this.#startWriteback();
   }
 
-  #fail(error: unknown): never {
-    throw storeError(`write ${this.#path}`, error);
+  #startWriteback(): void {
+    this.#unsynced = 0;
+    this.#writeback = this.#file
+      .datasync()
+      .catch((error: unknown) => {
+        // the kernel reports a failed write-back once for each open file: kept for `finish`
+        this.#writebackError ??= error;
+      })
+      .then(() => {
+        this.#writeback = null;
+      });
+  }
+
+  /** Resolves when all that is written is durable, if that was asked for. */
+  async finish(): Promise<void> {
+    try {
+      await this.#writeback;
+      if (this.#writebackError !== undefined) throw this.#writebackError;
+      if (this.#fsync) await this.#file.sync();
+    } catch (error) {
+      throw storeError(`write ${this.#path}`, error);
+    }
   }
 }

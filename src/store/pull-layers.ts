@@ -1,18 +1,16 @@
 /** The layers of a pull: side by side, each under its own lock, each published when it is verified. */
 import { randomBytes } from 'node:crypto';
-import { closeSync, mkdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { ErofsReader } from '../erofs/reader.ts';
 import { type Finding, VeneerError } from '../errors.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
-import type { ImageSource } from '../oci/source.ts';
+import type { FileRange, ImageSource } from '../oci/source.ts';
 import type { OnProgress } from '../progress/events.ts';
-import type { FileTree } from '../tree/node.ts';
-import { needsChain } from '../tree/resolve.ts';
 import { discard, publishDirectory, writeNewFile } from './atomic.ts';
-import { fileSource, openStored } from './data-files.ts';
 import { openDownload, openLocalBlob } from './downloads.ts';
-import { type IngestedLayer, ingestLayer } from './ingest.ts';
+import type { IngestedLayer } from './ingest.ts';
+import { IngestPool } from './ingest-pool.ts';
 import { isNoSpace, storeError } from './io-errors.ts';
 import { hasLayer } from './layers.ts';
 import { digestHex, LAYER_FACTS, LAYER_IMAGE, LAYER_TAR, shortDigest } from './layout.ts';
@@ -33,8 +31,6 @@ export interface PullLayersOptions {
   readonly signal: AbortSignal | undefined;
   readonly onProgress: OnProgress | undefined;
   readonly onFinding: ((finding: Finding) => void) | undefined;
-  /** Receives trees of layers that were ingested, by diffID; null when nobody needs them. */
-  readonly trees: Map<string, FileTree> | null;
 }
 
 /**
@@ -50,7 +46,8 @@ export async function pullLayers(
   const failure = new AbortController();
   const signal =
     options.signal === undefined ? failure.signal : AbortSignal.any([options.signal, failure.signal]);
-  const layerPull = new LayerPull(store, source, { ...options, signal });
+  const pool = new IngestPool(Math.min(options.concurrency, availableParallelism()));
+  const layerPull = new LayerPull(store, source, pool, { ...options, signal });
   const queue = [...tasks].sort((a, b) => b.descriptor.size - a.descriptor.size || a.position - b.position);
   /** Layers that somebody else is at: looked at again when nothing else is left to do. */
   const busy: LayerTask[] = [];
@@ -76,6 +73,7 @@ export async function pullLayers(
   };
   // Each worker ends by itself and cleans up behind it, so nothing runs on when this throws.
   await Promise.all(Array.from({ length: Math.min(options.concurrency, tasks.length) }, work));
+  await pool.close();
   throwIfAborted(options.signal);
   if (firstError !== undefined) throw firstError;
 }
@@ -83,10 +81,12 @@ export async function pullLayers(
 class LayerPull {
   readonly #store: Store;
   readonly #source: ImageSource;
+  readonly #pool: IngestPool;
   readonly #options: PullLayersOptions;
 
-  constructor(store: Store, source: ImageSource, options: PullLayersOptions) {
+  constructor(store: Store, source: ImageSource, pool: IngestPool, options: PullLayersOptions) {
     this.#store = store;
+    this.#pool = pool;
     this.#source = source;
     this.#options = options;
   }
@@ -132,7 +132,6 @@ class LayerPull {
       this.#options.onProgress?.({ type: 'start', id, what: layerName(task), total: task.descriptor.size });
       try {
         const ingested = await this.#fetch(task);
-        if (!hasExtents(ingested.tree)) this.#options.trees?.set(task.diffId, ingested.tree);
         for (const finding of ingested.findings) this.#options.onFinding?.(finding);
       } catch (error) {
         this.#options.onProgress?.({ type: 'end', id, outcome: 'failed' });
@@ -147,7 +146,10 @@ class LayerPull {
   async #fetch(task: LayerTask): Promise<IngestedLayer> {
     const { signal } = this.#options;
     const { descriptor } = task;
-    if (this.#source.local) return this.#ingest(task, await openLocalBlob(this.#source, descriptor, signal));
+    if (this.#source.local) {
+      const range = await this.#source.locateBlob(descriptor);
+      return this.#ingest(task, range ?? (await openLocalBlob(this.#source, descriptor, signal)));
+    }
     for (;;) {
       const download = openDownload(this.#store, this.#source, descriptor, signal);
       let keep = false;
@@ -170,18 +172,19 @@ class LayerPull {
    * Ingests into a directory of our own and publishes it. A crash leaves the directory without its final name,
    * inside a work directory whose lock is free then; the next pull sweeps it and starts this layer again.
    */
-  async #ingest(task: LayerTask, bytes: AsyncIterable<Buffer>): Promise<IngestedLayer> {
+  async #ingest(task: LayerTask, input: FileRange | AsyncIterable<Buffer>): Promise<IngestedLayer> {
     const store = this.#store;
     const { diffId, descriptor } = task;
     const dir = join(store.work(), `layer-${randomBytes(9).toString('hex')}`);
     try {
       mkdirSync(dir, { mode: 0o700 });
-      const ingested = await ingestLayer(bytes, dir, {
+      const ingested = await this.#pool.ingest(input, dir, {
         expectBlob: { digest: descriptor.digest, size: descriptor.size },
         expectDiffId: diffId,
         fsync: store.fsync,
         id: diffId,
-        ...(this.#options.onProgress === undefined ? {} : { onProgress: this.#options.onProgress }),
+        onProgress: this.#options.onProgress,
+        signal: this.#options.signal,
       });
       throwIfAborted(this.#options.signal);
       const record: LayerRecord = {
@@ -190,10 +193,10 @@ class LayerPull {
         tarSize: ingested.tarSize,
         entries: ingested.entries,
         blob: { digest: descriptor.digest, size: descriptor.size, mediaType: descriptor.mediaType },
-        needsChain: needsChain(ingested.tree),
-        namesRoot: !ingested.tree.root.implied,
-        opaqueRoot: ingested.tree.root.opaque,
-        usesTar: countDevices(join(dir, LAYER_IMAGE)) > 0,
+        needsChain: ingested.needsChain,
+        namesRoot: ingested.namesRoot,
+        opaqueRoot: ingested.opaqueRoot,
+        usesTar: ingested.usesTar,
         image: ingested.image,
       };
       await writeNewFile(join(dir, LAYER_FACTS), recordText(record), { fsync: store.fsync });
@@ -215,35 +218,9 @@ function layerName(task: LayerTask): string {
   return `layer ${shortDigest(task.diffId)}`;
 }
 
-/** Data devices that a metadata image asks for. */
-function countDevices(path: string): number {
-  const fd = openStored(path);
-  try {
-    return new ErofsReader(fileSource(fd, path)).superblock.devices.length;
-  } finally {
-    closeSync(fd);
-  }
-}
-
 const WRONG_CONTENT = /^(?:store\/mismatch|oci\/digest-mismatch|compress\/|tar\/|tree\/)/;
 
 /** True when the bytes themselves were wrong: fetching the same again gives the same, unless it was the part that rotted. */
 function isWrongContent(error: unknown): boolean {
   return error instanceof VeneerError && WRONG_CONTENT.test(error.code);
-}
-
-/**
- * Whether a file of the tree stands in more than one run. Of those the layer's image may hold copies, and a merged
- * image maps the copies when it is made from the stored layer. So that it has the same bytes whenever it is made,
- * such trees are never merged from memory.
- */
-function hasExtents(tree: FileTree): boolean {
-  const dirs = [tree.root];
-  for (let dir = dirs.pop(); dir !== undefined; dir = dirs.pop()) {
-    for (const child of dir.children!.values()) {
-      if (child.extents !== null) return true;
-      if (child.children !== null) dirs.push(child);
-    }
-  }
-  return false;
 }

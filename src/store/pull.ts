@@ -6,7 +6,6 @@ import { checkDigest, digestOf } from '../oci/digest.ts';
 import { formatPlatform, hostPlatform, type Platform } from '../oci/platform.ts';
 import type { ImageSource, ResolvedImage } from '../oci/source.ts';
 import type { OnProgress } from '../progress/events.ts';
-import type { FileTree } from '../tree/node.ts';
 import { syncPath, writeFileAtomic } from './atomic.ts';
 import { syncCatalog } from './catalog.ts';
 import { chainOf } from './chain-ids.ts';
@@ -74,25 +73,23 @@ export async function pullImage(
     checkSpace(store, record);
     // Their fsyncs run beside the layers.
     const documents = Promise.allSettled(blobs.map((blob) => storeBlob(store, blob.digest, blob.bytes)));
-    const trees = new Map<string, FileTree>();
     try {
       await pullLayers(store, source, layerTasks(record, resolved), {
         concurrency: Math.max(1, options.concurrency ?? DEFAULT_CONCURRENCY),
         signal: options.signal,
         onProgress: options.onProgress,
         onFinding: options.onFinding,
-        trees: hasChain(store, record.chainId) ? null : trees,
       });
     } finally {
       await documents;
     }
     for (const one of await documents) if (one.status === 'rejected') throw one.reason;
-    await mergeChain(store, record, trees, options);
+    await mergeChain(store, record, options);
     await sealImage(store, record, options);
     throwIfAborted(options.signal);
     await syncNames(store);
     await putImage(store, record);
-    if (options.immutable && !makeImmutable(store, record, true)) throw noFlag(store);
+    if (options.immutable) makeImmutable(store, record);
     // Given back only now: see the order of reading in gc.ts.
   } catch (error) {
     throw explain(store, record, error);
@@ -238,20 +235,7 @@ function explain(store: Store, record: ImageRecord, error: unknown): VeneerError
   return storeError(`pull ${record.name}`, error);
 }
 
-function noFlag(store: Store): VeneerError {
-  return new VeneerError(
-    'store/unsupported',
-    `Cannot make files immutable in ${store.layout.root}: its file system has no such flag`,
-    { hint: 'the image is stored; ext4, XFS, Btrfs and f2fs have the flag' },
-  );
-}
-
-async function mergeChain(
-  store: Store,
-  record: ImageRecord,
-  trees: Map<string, FileTree>,
-  options: PullOptions,
-): Promise<void> {
+async function mergeChain(store: Store, record: ImageRecord, options: PullOptions): Promise<void> {
   const id = `chain ${record.chainId}`;
   if (hasChain(store, record.chainId)) return;
   options.onProgress?.({ type: 'start', id, what: `merge ${record.layers.length} layers`, total: 0 });
@@ -259,7 +243,7 @@ async function mergeChain(
     await ensureChain(
       store,
       record.layers.map((layer) => layer.diffId),
-      { signal: options.signal, trees },
+      { signal: options.signal },
     );
   } catch (error) {
     options.onProgress?.({ type: 'end', id, outcome: 'failed' });

@@ -1,0 +1,200 @@
+/**
+ * Ingests layers side by side, one thread a core: inflating, hashing and scanning
+ * are work for the processor, and the thread that asks stays free for the network.
+ */
+import { MessageChannel, Worker } from 'node:worker_threads';
+import { VeneerError } from '../errors.ts';
+import type { FileRange } from '../oci/source.ts';
+import type { IngestedLayer, IngestOptions } from './ingest.ts';
+import {
+  type IngestJob,
+  type InputMessage,
+  type OutputMessage,
+  plainError,
+  revivedError,
+} from './ingest-worker.ts';
+import { throwIfAborted } from './locks.ts';
+
+/** So many chunks of a stream are on their way to a thread at most. */
+const CHUNKS_AHEAD = 8;
+/** Most of what a thread allocates is its layer's tree, which lives until the end: a small nursery is enough. */
+const NURSERY_MB = 8;
+
+interface Thread {
+  readonly worker: Worker;
+  /** Bytes of blobs that it has still to do, for choosing the next one. */
+  load: number;
+  /** Ends all its jobs when the thread dies. */
+  readonly jobs: Set<(error: Error) => void>;
+}
+
+export class IngestPool {
+  readonly #threads: Thread[] = [];
+  readonly #size: number;
+
+  /** At most `size` threads; each starts with its first job. */
+  constructor(size: number) {
+    this.#size = Math.max(1, size);
+  }
+
+  /**
+   * As {@link ingestLayer}, in a thread. A `range` is read there; a stream is sent over.
+   * Throws what ingesting throws, `io/cancelled` when `signal` fires.
+   */
+  async ingest(
+    input: FileRange | AsyncIterable<Buffer>,
+    dir: string,
+    options: IngestOptions & { readonly signal?: AbortSignal | undefined },
+  ): Promise<IngestedLayer> {
+    const { onProgress, signal, ...plain } = options;
+    throwIfAborted(signal);
+    const stream = Symbol.asyncIterator in input ? input : null;
+    const bytes = plain.expectBlob?.size ?? 0;
+    const thread = this.#pickThread();
+    const { port1: port, port2 } = new MessageChannel();
+    const cancelled = new Int32Array(new SharedArrayBuffer(4));
+    const cancel = (): void => {
+      Atomics.store(cancelled, 0, 1);
+    };
+    signal?.addEventListener('abort', cancel, { once: true });
+    thread.load += bytes;
+    try {
+      return await new Promise<IngestedLayer>((resolve, reject) => {
+        thread.jobs.add(reject);
+        const feeder = stream === null ? null : new Feeder(stream, port);
+        port.on('message', (message: OutputMessage) => {
+          if (message.type === 'taken') feeder?.taken();
+          else if (message.type === 'advance')
+            onProgress?.({ type: 'advance', id: plain.id, done: message.done });
+          else {
+            thread.jobs.delete(reject);
+            const settle = (): void => {
+              if (message.type === 'done') {
+                onProgress?.({ type: 'advance', id: plain.id, done: message.layer.blobSize });
+                resolve(message.layer);
+              } else reject(feeder?.error ?? revivedError(message.error));
+            };
+            // the stream is let go before the caller is told, so that nobody reads it any more
+            if (feeder === null) settle();
+            else feeder.stop().then(settle, settle);
+          }
+        });
+        const job: IngestJob = {
+          dir,
+          options: plain,
+          range: stream === null ? (input as FileRange) : null,
+          cancelled,
+          port: port2,
+        };
+        thread.worker.postMessage(job, [port2]);
+        feeder?.start();
+      });
+    } finally {
+      signal?.removeEventListener('abort', cancel);
+      thread.load -= bytes;
+      port.close();
+    }
+  }
+
+  /** Ends the threads; call it when no job is running. */
+  async close(): Promise<void> {
+    await Promise.all(this.#threads.splice(0).map(({ worker }) => worker.terminate()));
+  }
+
+  /** The thread with the least to do, or a new one while there may be more. */
+  #pickThread(): Thread {
+    const idle = this.#threads.find((thread) => thread.jobs.size === 0);
+    if (idle !== undefined) return idle;
+    if (this.#threads.length < this.#size) return this.#startThread();
+    return this.#threads.reduce((least, thread) => (thread.load < least.load ? thread : least));
+  }
+
+  #startThread(): Thread {
+    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+    const worker = new Worker(new URL(`./ingest-worker.${extension}`, import.meta.url), {
+      resourceLimits: { maxYoungGenerationSizeMb: NURSERY_MB },
+    });
+    const thread: Thread = { worker, load: 0, jobs: new Set() };
+    const fail = (error: unknown): void => {
+      const at = this.#threads.indexOf(thread);
+      if (at >= 0) this.#threads.splice(at, 1);
+      const reason = error instanceof Error ? error.message : `exit code ${error}`;
+      for (const reject of thread.jobs) {
+        reject(
+          new VeneerError('io/failed', `Cannot ingest layer: the thread that did it ended: ${reason}`, {
+            cause: error,
+          }),
+        );
+      }
+      thread.jobs.clear();
+    };
+    worker.on('error', fail);
+    worker.on('exit', fail);
+    this.#threads.push(thread);
+    return thread;
+  }
+}
+
+/** Sends a stream to a job, never more than {@link CHUNKS_AHEAD} chunks ahead. */
+class Feeder {
+  readonly #chunks: AsyncIterator<Buffer>;
+  readonly #port: MessageChannel['port1'];
+  #ahead = 0;
+  #stopped = false;
+  #wake: (() => void) | null = null;
+  #running: Promise<void> = Promise.resolve();
+  /** What the stream threw: the caller gets it as it was. */
+  error: unknown;
+
+  constructor(stream: AsyncIterable<Buffer>, port: MessageChannel['port1']) {
+    this.#chunks = stream[Symbol.asyncIterator]();
+    this.#port = port;
+  }
+
+  start(): void {
+    this.#running = this.#run();
+  }
+
+  taken(): void {
+    this.#ahead--;
+    this.#wake?.();
+  }
+
+  /** Resolves when the stream is closed. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#wake?.();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    try {
+      for (;;) {
+        while (this.#ahead >= CHUNKS_AHEAD && !this.#stopped) {
+          await new Promise<void>((resolve) => {
+            this.#wake = resolve;
+          });
+        }
+        if (this.#stopped) break;
+        const next = await this.#chunks.next();
+        if (next.done) {
+          this.#send({ type: 'end' });
+          return;
+        }
+        // a copy: whoever made the chunk may still be writing it elsewhere
+        const bytes = new Uint8Array(next.value);
+        this.#ahead++;
+        this.#send({ type: 'chunk', bytes }, [bytes.buffer]);
+      }
+    } catch (error) {
+      this.error = error;
+      this.#send({ type: 'broken', error: plainError(error) });
+      return;
+    }
+    await this.#chunks.return?.();
+  }
+
+  #send(message: InputMessage, transfer: ArrayBuffer[] = []): void {
+    this.#port.postMessage(message, transfer);
+  }
+}
