@@ -4,10 +4,11 @@ import { VeneerError } from '../errors.ts';
 
 /** Images up to this size are read whole. */
 const WHOLE_LIMIT = 64 * 1024 * 1024;
-const WINDOW = 1 << 20;
-/** Windows overlap by this much, so that any field, name or xattr area (≤ 256 KiB + 64 KiB) lies in one. */
-const OVERLAP = 1 << 19;
-const WINDOWS = 16;
+/** Small, so that an image whose inodes lie far apart costs no more than the reads it needs. */
+const WINDOW = 1 << 16;
+/** Windows overlap by this much, so that most of what crosses their borders lies in one. */
+const OVERLAP = 1 << 12;
+const WINDOWS = 256;
 
 export class ImageBytes {
   readonly size: number;
@@ -17,6 +18,7 @@ export class ImageBytes {
   /** The bytes that {@link locate} pointed into last. */
   bytes: Buffer;
   #begin = 0;
+  #budget = Number.POSITIVE_INFINITY;
 
   constructor(source: ByteSource) {
     this.#source = source;
@@ -27,28 +29,31 @@ export class ImageBytes {
   /** Makes `length` bytes at `at` available in {@link bytes} and returns their position there. */
   locate(at: number, length: number, what: string): number {
     if (at < 0 || at + length > this.size) {
-      throw new VeneerError(
-        'erofs/corrupt',
-        `Cannot read ${what} at ${at}: ${length} bytes are past the end of the image (${this.size})`,
-      );
+      throw corruptImage(`${length} bytes of ${what} at ${at} are past the end of the image (${this.size})`);
     }
-    if (at < this.#begin || at + length > this.#begin + this.bytes.length)
-      this.#load(Math.floor(at / WINDOW));
+    if (at < this.#begin || at + length > this.#begin + this.bytes.length) this.#load(at, length);
     return at - this.#begin;
   }
 
-  #load(window: number): void {
+  #load(at: number, length: number): void {
+    const window = Math.floor(at / WINDOW);
+    const begin = window * WINDOW;
+    const whole = Math.min(WINDOW + OVERLAP, this.size - begin);
+    if (at + length > begin + whole) {
+      this.bytes = this.#source.read(at, length);
+      this.#begin = at;
+      return;
+    }
     let bytes = this.#windows.get(window);
     if (bytes === undefined) {
-      const begin = window * WINDOW;
-      bytes = this.#source.read(begin, Math.min(WINDOW + OVERLAP, this.size - begin));
+      bytes = this.#source.read(begin, whole);
       if (this.#windows.size === WINDOWS) this.#windows.delete(this.#windows.keys().next().value!);
     } else {
       this.#windows.delete(window);
     }
     this.#windows.set(window, bytes);
     this.bytes = bytes;
-    this.#begin = window * WINDOW;
+    this.#begin = begin;
   }
 
   /** `length` bytes as a byte string. */
@@ -56,6 +61,38 @@ export class ImageBytes {
     const position = this.locate(at, length, what);
     return this.bytes.toString('latin1', position, position + length);
   }
+
+  /**
+   * Runs `work`, in which all that is spent must fit the image: directories, attributes, chunk maps and link
+   * targets stand in bytes of their own. A forged image may point at the same ones a million times.
+   */
+  onBudget<T>(work: () => T): T {
+    this.#budget = this.size;
+    try {
+      return work();
+    } finally {
+      this.#budget = Number.POSITIVE_INFINITY;
+    }
+  }
+
+  spend(bytes: number, what: string): void {
+    this.#budget -= bytes;
+    if (this.#budget < 0) throw corruptImage(`with ${what} its metadata is larger than the image`);
+  }
+}
+
+export function corruptImage(reason: string): VeneerError {
+  return new VeneerError('erofs/corrupt', `Cannot read EROFS image: ${reason}`);
+}
+
+export function corruptInode(nid: number, reason: string): VeneerError {
+  return new VeneerError('erofs/corrupt', `Cannot read EROFS inode ${nid}: ${reason}`);
+}
+
+export function unsupportedLayout(nid: number, layout: number): VeneerError {
+  return new VeneerError('erofs/unsupported', `Cannot read EROFS inode ${nid}: data layout ${layout}`, {
+    hint: 'Compressed images are not read; make them with mkfs.erofs and no -z.',
+  });
 }
 
 export function u16(bytes: Buffer, at: number): number {
@@ -69,7 +106,6 @@ export function u32(bytes: Buffer, at: number): number {
 /** Two's complement 64-bit number; throws outside the safe integers. */
 export function s64(bytes: Buffer, at: number, what: string): number {
   const value = (u32(bytes, at + 4) | 0) * 2 ** 32 + u32(bytes, at);
-  if (!Number.isSafeInteger(value))
-    throw new VeneerError('erofs/corrupt', `Cannot read ${what}: ${value} is out of range`);
+  if (!Number.isSafeInteger(value)) throw corruptImage(`${what} is ${value}, out of range`);
   return value;
 }

@@ -63,7 +63,7 @@ export function readSuperblock(image: ImageBytes): Superblock {
     rootNid: u16(bytes, base + at.rootnid),
     inodes: s64(bytes, base + at.inos, 'the number of inodes'),
     epoch: s64(bytes, base + at.epoch, 'the epoch'),
-    epochNsec: u32(bytes, base + at.fixed_nsec),
+    epochNsec: u32(bytes, base + at.fixed_nsec) % 1_000_000_000,
     blocks: u32(bytes, base + at.blocks),
     metaBlock: u32(bytes, base + at.meta_blkaddr),
     xattrBlock: u32(bytes, base + at.xattr_blkaddr),

@@ -45,7 +45,7 @@ export interface TreeLimits {
 export const DEFAULT_LIMITS: TreeLimits = { depth: 2048, nodes: 4_000_000, text: 256 << 20 };
 
 /** A directory takes the memory of so many files. */
-const DIRECTORY_COST = 3;
+export const DIRECTORY_COST = 3;
 
 const SLASH = 0x2f;
 const DOT = 0x2e;
