@@ -23,7 +23,7 @@ const LAYOUT_NAMES: Readonly<Record<number, string>> = {
   [LAYOUT_CHUNKED]: 'chunked',
 };
 
-/** Yields the lines, without line ends. */
+/** Yields the lines, without line ends. Throws what reading the tree throws, behind the lines of superblock and devices. */
 export function* dumpImage(reader: ErofsReader): Generator<string, void, undefined> {
   const { superblock } = reader;
   yield `erofs blocksize=${superblock.blockSize} blocks=${superblock.blocks} inodes=${superblock.inodes} epoch=${superblock.epoch}.${superblock.epochNsec} compat=0x${superblock.featureCompat.toString(16)} incompat=0x${superblock.featureIncompat.toString(16)} uuid=${superblock.uuid}`;
@@ -32,15 +32,15 @@ export function* dumpImage(reader: ErofsReader): Generator<string, void, undefin
     yield `device ${++number} blocks=${device.blocks} uniaddr=${device.uniaddr} tag=${displayByteString(device.tag)}`;
   }
 
-  const pending: { path: string; nid: number }[] = [{ path: '', nid: superblock.rootNid }];
-  const entered = new Set<number>();
+  // what a forged image could make endless is refused here
+  reader.readTree();
+  const pending = [{ path: '', nid: superblock.rootNid }];
   let next: { path: string; nid: number } | undefined;
   while ((next = pending.pop()) !== undefined) {
     const { path, nid } = next;
     const inode = reader.readInode(nid);
     yield `${displayByteString(path === '' ? '/' : path)} ${describeInode(inode, reader.readNode(inode))}`;
-    if ((inode.mode & S_IFMT) !== S_IFDIR || entered.has(nid)) continue;
-    entered.add(nid);
+    if ((inode.mode & S_IFMT) !== S_IFDIR) continue;
     const children: { path: string; nid: number }[] = [];
     reader.readDirectory(inode, (name, child) => {
       if (name !== '.' && name !== '..') children.push({ path: `${path}/${name}`, nid: child });
