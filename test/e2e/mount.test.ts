@@ -17,6 +17,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { EROFS_SUPER_OFFSET, SUPERBLOCK } from '../../src/erofs/format.ts';
 import {
   applyMount,
   listMounts,
@@ -348,6 +349,26 @@ describe('what cannot be mounted', { skip: skipReason }, () => {
       code: 'mount/invalid-image',
       message: /the image.*EBADMSG/,
       hint: /fsck/,
+    });
+    await lab.assertClean();
+  });
+});
+
+describe('what the kernel refuses', { skip: skipReason }, () => {
+  test('small blocks are named as a possible reason', async (t) => {
+    const lab = new MountLab(t);
+    const image = lab.makeLayer(0);
+    const bytes = readFileSync(image.primary);
+    const { feature_compat, feature_incompat } = SUPERBLOCK.at;
+    // An unknown feature, and no checksum to tell.
+    bytes.writeUInt32LE(0, EROFS_SUPER_OFFSET + feature_compat);
+    bytes[EROFS_SUPER_OFFSET + feature_incompat + 3] = 0x40;
+    writeFileSync(image.primary, bytes);
+    const plan = planMount(lab.request([image], { mode: 'merged' }), probeCapabilities());
+    assert.throws(() => applyMount(plan), {
+      code: 'mount/refused',
+      message: /the image.*EINVAL/,
+      hint: /512 bytes need Linux 6\.4, or 6\.1\.113/,
     });
     await lab.assertClean();
   });
