@@ -39,99 +39,125 @@ export type DataPlacement = PlainData | ChunkedData | CopiedData | null;
 
 export const HOLE = -1;
 export const COPY = -2;
+const COPIED: CopiedData = { kind: 'copied' };
 
-/** At most this many bytes of chunk map for one file: beyond it lie only absurd holes. */
-const MAX_CHUNK_MAP = 64 * 1024 * 1024;
+/** At most so many bytes of chunk maps in one image: beyond lie only absurd holes. */
+const MAX_MAPS = 64 << 20;
+/** At most so many bytes in one image are copied that no file has: what is zeros around the data in copied chunks. */
+const MAX_PADDING = 1 << 30;
 
-/** Decides the placement of a regular file; null for an empty one. */
-export function placeData(
-  node: TreeNode,
-  blockSize: number,
-  sources: readonly DataSource[],
-  path: () => string,
-): DataPlacement {
-  if (node.size === 0) return null;
-  const mappable = (extent: Extent, delta: number): boolean =>
-    (extent.at + delta) % blockSize === 0 && sources[extent.source]!.alignment % blockSize === 0;
-  const extents = fileExtents(node);
-  const first = extents[0];
-  if (first !== undefined && extents.length === 1 && first.offset === 0 && first.length === node.size) {
-    return mappable(first, 0) ? { kind: 'plain', source: first.source, at: first.at } : { kind: 'copied' };
+/** Places the files of one image, one after the other: what all sparse ones cost together is bounded. */
+export class DataPlacer {
+  readonly #blockSize: number;
+  readonly #sources: readonly DataSource[];
+  #maps = 0;
+  #padding = 0;
+
+  constructor(blockSize: number, sources: readonly DataSource[]) {
+    this.#blockSize = blockSize;
+    this.#sources = sources;
   }
 
-  const chunkSize = chooseChunkSize(node.size, extents, blockSize, mappable);
-  if (chunkSize === 0) return { kind: 'copied' };
-  const count = Math.ceil(node.size / chunkSize);
-  if (count * CHUNK_INDEX.size > MAX_CHUNK_MAP) {
-    throw new VeneerError(
-      'erofs/limit',
-      `Cannot store sparse file ${path()} in EROFS: ${extents.length} runs in ${node.size} bytes need a chunk map of ${count * CHUNK_INDEX.size} bytes`,
-    );
+  /** Decides the placement of a regular file; null for an empty one. Throws `erofs/limit`; `path` is for that. */
+  place(node: TreeNode, path: () => string): DataPlacement {
+    if (node.size === 0) return null;
+    const extents = fileExtents(node);
+    const first = extents[0];
+    if (first !== undefined && extents.length === 1 && first.offset === 0 && first.length === node.size) {
+      return this.#mappable(first, 0) ? { kind: 'plain', source: first.source, at: first.at } : COPIED;
+    }
+    const chunkSize = this.#chooseChunkSize(node.size, extents);
+    const placement = chunkSize === 0 ? COPIED : this.#mapChunks(node.size, extents, chunkSize);
+    this.#charge(placement, node.size, extents, path);
+    return placement;
   }
-  const map = { sources: new Int32Array(count).fill(HOLE), ats: new Float64Array(count) };
-  let copied = 0;
-  for (const extent of extents) {
-    const last = Math.floor((extent.offset + extent.length - 1) / chunkSize);
-    for (let chunk = Math.floor(extent.offset / chunkSize); chunk <= last; chunk++) {
-      if (map.sources[chunk] === COPY) continue;
-      const delta = chunk * chunkSize - extent.offset;
-      if (coversChunk(extent, chunk, chunkSize, node.size) && mappable(extent, delta)) {
-        map.sources[chunk] = extent.source;
-        map.ats[chunk] = extent.at + delta;
-      } else {
-        map.sources[chunk] = COPY;
-        map.ats[chunk] = copied;
-        copied += chunkSize;
+
+  /** Can the block of a file that is `delta` bytes behind the start of `extent` be mapped where it stands? */
+  #mappable(extent: Extent, delta: number): boolean {
+    const blockSize = this.#blockSize;
+    return (extent.at + delta) % blockSize === 0 && this.#sources[extent.source]!.alignment % blockSize === 0;
+  }
+
+  #mapChunks(size: number, extents: readonly Extent[], chunkSize: number): ChunkedData {
+    const count = Math.ceil(size / chunkSize);
+    const map = { sources: new Int32Array(count).fill(HOLE), ats: new Float64Array(count) };
+    let copied = 0;
+    for (const extent of extents) {
+      const last = Math.floor((extent.offset + extent.length - 1) / chunkSize);
+      for (let chunk = Math.floor(extent.offset / chunkSize); chunk <= last; chunk++) {
+        if (map.sources[chunk] === COPY) continue;
+        const delta = chunk * chunkSize - extent.offset;
+        if (coversChunk(extent, chunk, chunkSize, size) && this.#mappable(extent, delta)) {
+          map.sources[chunk] = extent.source;
+          map.ats[chunk] = extent.at + delta;
+        } else {
+          map.sources[chunk] = COPY;
+          map.ats[chunk] = copied;
+          copied += chunkSize;
+        }
       }
     }
+    return { kind: 'chunked', chunkSize, ...map, copied };
   }
-  return { kind: 'chunked', chunkSize, ...map, copied };
+
+  /**
+   * The chunk size with the fewest bytes of map and copies together; 0 when copying the whole file is no dearer,
+   * or when no map fits any more. Any size is correct: chunks that are neither a hole nor one aligned run are copied.
+   */
+  #chooseChunkSize(size: number, extents: readonly Extent[]): number {
+    let best = 0;
+    let bestCost = extents.length === 0 ? Number.POSITIVE_INFINITY : alignUp(size, this.#blockSize);
+    for (let bits = 0; bits <= CHUNK_BITS_MASK; bits++) {
+      const chunkSize = this.#blockSize * 2 ** bits;
+      let cost = Math.ceil(size / chunkSize) * CHUNK_INDEX.size;
+      if (cost > MAX_MAPS - this.#maps) continue;
+      let lastCopied = -1;
+      for (const extent of extents) {
+        const firstChunk = Math.floor(extent.offset / chunkSize);
+        const lastChunk = Math.floor((extent.offset + extent.length - 1) / chunkSize);
+        // only the first and the last chunk of a run can be partly covered; those between are all mappable or all not
+        const inner = lastChunk - firstChunk - 1;
+        if (inner > 0 && !this.#mappable(extent, (firstChunk + 1) * chunkSize - extent.offset))
+          cost += inner * chunkSize;
+        for (let chunk = firstChunk; chunk <= lastChunk; chunk += Math.max(1, lastChunk - firstChunk)) {
+          if (chunk === lastCopied) continue;
+          const delta = chunk * chunkSize - extent.offset;
+          if (!coversChunk(extent, chunk, chunkSize, size) || !this.#mappable(extent, delta)) {
+            cost += chunkSize;
+            lastCopied = chunk;
+          }
+        }
+        if (cost >= bestCost) break;
+      }
+      if (cost < bestCost) {
+        bestCost = cost;
+        best = chunkSize;
+      }
+      if (chunkSize >= size) break;
+    }
+    return best;
+  }
+
+  #charge(
+    placement: CopiedData | ChunkedData,
+    size: number,
+    extents: readonly Extent[],
+    path: () => string,
+  ): void {
+    const chunked = placement.kind === 'chunked';
+    let data = 0;
+    for (const { length } of extents) data += length;
+    if (chunked) this.#maps += placement.sources.length * CHUNK_INDEX.size;
+    this.#padding += Math.max(0, (chunked ? placement.copied : size) - data);
+    if (this.#padding <= MAX_PADDING) return;
+    throw new VeneerError(
+      'erofs/limit',
+      `Cannot store the sparse file ${path()} in EROFS: ${extents.length} runs in ${size} bytes need more than ${MAX_MAPS} bytes of chunk maps or ${MAX_PADDING} bytes of padding, together with those before it`,
+    );
+  }
 }
 
 function coversChunk(extent: Extent, chunk: number, chunkSize: number, size: number): boolean {
   const begin = chunk * chunkSize;
   return extent.offset <= begin && extent.offset + extent.length >= Math.min(begin + chunkSize, size);
-}
-
-/**
- * The chunk size with the fewest bytes of map and copies together; 0 when
- * copying the whole file is no dearer. Any size is correct: chunks that are
- * neither a hole nor one aligned run are copied.
- */
-function chooseChunkSize(
-  size: number,
-  extents: readonly Extent[],
-  blockSize: number,
-  mappable: (extent: Extent, delta: number) => boolean,
-): number {
-  let best = 0;
-  let bestCost = extents.length === 0 ? Number.POSITIVE_INFINITY : alignUp(size, blockSize);
-  for (let bits = 0; bits <= CHUNK_BITS_MASK; bits++) {
-    const chunkSize = blockSize * 2 ** bits;
-    let cost = Math.ceil(size / chunkSize) * CHUNK_INDEX.size;
-    let lastCopied = -1;
-    for (const extent of extents) {
-      const firstChunk = Math.floor(extent.offset / chunkSize);
-      const lastChunk = Math.floor((extent.offset + extent.length - 1) / chunkSize);
-      // only the first and the last chunk of a run can be partly covered; those between are all mappable or all not
-      const inner = lastChunk - firstChunk - 1;
-      if (inner > 0 && !mappable(extent, (firstChunk + 1) * chunkSize - extent.offset))
-        cost += inner * chunkSize;
-      for (let chunk = firstChunk; chunk <= lastChunk; chunk += Math.max(1, lastChunk - firstChunk)) {
-        if (chunk === lastCopied) continue;
-        const delta = chunk * chunkSize - extent.offset;
-        if (!coversChunk(extent, chunk, chunkSize, size) || !mappable(extent, delta)) {
-          cost += chunkSize;
-          lastCopied = chunk;
-        }
-      }
-      if (cost >= bestCost) break;
-    }
-    if (cost < bestCost) {
-      bestCost = cost;
-      best = chunkSize;
-    }
-    if (chunkSize >= size) break;
-  }
-  return best;
 }

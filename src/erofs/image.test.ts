@@ -170,6 +170,25 @@ test('a huge hole costs little, and absurd ones are refused by path', () => {
   );
 });
 
+test('many files of little data and absurd size cost no more than a bounded sum', () => {
+  const tree = smallTree();
+  const add = (count: number, size: number): void => {
+    for (let i = 0; i < count; i++) {
+      const extents = [{ offset: 512, length: 512, source: 0, at: 512 }];
+      tree.root.children!.set(`big${i}`, Object.assign(new TreeNode(S_IFREG | 0o644), { size, extents }));
+    }
+  };
+  // Each alone would take a map of 2.7 MB and as many bytes of copies.
+  add(15, 2 ** 40);
+  let plan = planImage(tree, { blockSize: 512 });
+  assert.ok(plan.size < 200 << 20, `${plan.size} bytes`);
+  add(400, 2 ** 40);
+  assert.throws(
+    () => (plan = planImage(tree, { blockSize: 512 })),
+    (error) => error instanceof VeneerError && error.code === 'erofs/limit' && error.message.includes('/big'),
+  );
+});
+
 test('what the format cannot hold is refused by path', () => {
   const cases: [Partial<TreeNode>, RegExp][] = [
     [{ devMajor: 4096 }, /device 4096:3 \/null/],

@@ -22,7 +22,7 @@ import {
   S_IFREG,
   type TreeNode,
 } from '../tree/node.ts';
-import { type DataPlacement, placeData } from './data.ts';
+import { type DataPlacement, DataPlacer } from './data.ts';
 import { makeWhiteoutNode, storedXattrs } from './facts.ts';
 import {
   CHUNK_INDEX,
@@ -155,7 +155,8 @@ export function planImage(tree: FileTree, options: PlanOptions): ErofsPlan {
   const merged = tree.merged === true;
   const xattrs = internXattrs(inodes, whiteout, merged);
   const used = new Uint8Array(tree.sources.length);
-  for (const inode of inodes) placeContent(inode, blockSize, tree.sources, used);
+  const placer = new DataPlacer(blockSize, tree.sources);
+  for (const inode of inodes) placeContent(inode, blockSize, placer, used);
   if (options.own !== undefined) used[options.own.source] = 0;
   const epoch = chooseEpoch(inodes);
 
@@ -292,17 +293,12 @@ function internXattrs(
 }
 
 /** Size and data of an inode; marks the sources that are mapped. */
-function placeContent(
-  inode: PlannedInode,
-  blockSize: number,
-  sources: readonly DataSource[],
-  used: Uint8Array,
-): void {
+function placeContent(inode: PlannedInode, blockSize: number, placer: DataPlacer, used: Uint8Array): void {
   const { node } = inode;
   switch (node.mode & S_IFMT) {
     case S_IFREG:
       inode.size = node.size;
-      inode.data = placeData(node, blockSize, sources, () => plannedPath(inode));
+      inode.data = placer.place(node, () => plannedPath(inode));
       if (inode.data?.kind === 'plain') used[inode.data.source] = 1;
       else if (inode.data?.kind === 'chunked') {
         for (const source of inode.data.sources) if (source >= 0) used[source] = 1;
