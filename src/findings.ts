@@ -2,7 +2,7 @@
 import type { Finding } from './errors.ts';
 
 /** Kept of one thing that is looked at. */
-export const FINDINGS_MAX = 10_000;
+const FINDINGS_MAX = 10_000;
 /** Longest part of a path that a finding repeats, bytes. */
 const PATH_SHOWN = 4096;
 

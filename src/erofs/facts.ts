@@ -23,7 +23,7 @@ export function makeWhiteoutNode(): TreeNode {
 }
 
 /** Is this inode what overlayfs takes for a whiteout? */
-export function looksLikeWhiteout(node: TreeNode): boolean {
+function looksLikeWhiteout(node: TreeNode): boolean {
   return (node.mode & S_IFMT) === S_IFCHR && node.devMajor === 0 && node.devMinor === 0;
 }
 

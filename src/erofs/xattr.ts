@@ -29,7 +29,7 @@ export interface XattrEntry {
 }
 
 /** Splits a full name into the on-disk prefix index and the rest; null for a namespace that EROFS cannot hold. */
-export function splitXattrName(name: string): { index: number; suffix: string } | null {
+function splitXattrName(name: string): { index: number; suffix: string } | null {
   for (const [index, prefix] of XATTR_PREFIXES) {
     if (prefix.endsWith('.') ? name.startsWith(prefix) && name.length > prefix.length : name === prefix) {
       return { index, suffix: name.slice(prefix.length) };

@@ -46,7 +46,7 @@ export const OLD_GNU = defineStruct('old GNU header', BLOCK, [
 ]);
 
 /** star's variant of ustar: a shorter prefix, then times; told by "tar\0" at the very end. */
-export const STAR = defineStruct('star header', BLOCK, [
+const STAR = defineStruct('star header', BLOCK, [
   ['common', 0, 345],
   ['prefix', 345, 131],
   ['atime', 476, 12],

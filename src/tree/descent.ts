@@ -7,7 +7,7 @@ import { S_IFDIR, S_IFLNK, S_IFMT, type TreeNode } from './node.ts';
 import { showPath, splitPath } from './path.ts';
 
 /** Symlinks in one resolution (MAXSYMLINKS, linux/namei.h); containerd and umoci take more, the kernel does not. */
-export const LINKS_MAX = 40;
+const LINKS_MAX = 40;
 /** Components of symlink targets one descent follows in its whole life: keeps a hostile layer from costing hours. */
 const FOLLOWED_MAX = 10_000_000;
 
