@@ -2,7 +2,13 @@
 import type { ByteSink } from '../bytes/io.ts';
 import { EROFS_SUPER_OFFSET } from '../erofs/format.ts';
 import { type DiskPlan, type DiskSegment, SECTOR } from './segments.ts';
-import type { VmdkExtent } from './vmdk.ts';
+
+/** A run of the disk: `sectors` of the file from `offset` on (in sectors). */
+export interface DiskExtent {
+  readonly sectors: number;
+  readonly file: string;
+  readonly offset: number;
+}
 
 export interface ExtraFile {
   /** Byte where each segment stands. Zeros are a hole there. */
@@ -17,19 +23,26 @@ const BOOT_SECTORS = EROFS_SUPER_OFFSET / SECTOR;
 const SMALL_GAP = 4 * BOOT_SECTORS;
 
 /**
- * Places the segments that no file holds behind `from` bytes that are there already. `gaps`: `in-place` when zeros need
- * a place too, because the format has none (QEMU skips ZERO extents of a VMDK, and what follows moves up).
+ * Places the segments that no file holds behind `from` bytes that are there already: bytes, and zeros, for which neither
+ * VMDKs (QEMU skips ZERO extents, and what follows moves up) nor every device-mapper (dm-zero is a module) have a way.
  */
-export function placeExtra(plan: DiskPlan, gaps: 'in-place' | 'free', from = 0): ExtraFile {
+export function placeExtra(plan: DiskPlan, from = 0): ExtraFile {
   const at = new Map<DiskSegment, number>();
   let size = from;
   for (const segment of plan.segments) {
     if (segment.kind === 'file') continue;
-    if (segment.kind === 'zero' && (gaps === 'free' || segment.sectors <= SMALL_GAP)) continue;
+    if (segment.kind === 'zero' && segment.sectors <= SMALL_GAP) continue;
     at.set(segment, size);
     size += segment.sectors * SECTOR;
   }
   return { at, size };
+}
+
+/** A gap in pieces of the boot area. */
+export function bootPieces(sectors: number): number[] {
+  const pieces: number[] = [];
+  for (let left = sectors; left > 0; left -= BOOT_SECTORS) pieces.push(Math.min(BOOT_SECTORS, left));
+  return pieces;
 }
 
 /** Writes the bytes; zeros are left out, so give the file its length first. */
@@ -38,15 +51,15 @@ export function writeExtra(extra: ExtraFile, sink: ByteSink): void {
 }
 
 /**
- * The extents of a VMDK. `nameOf` says how it calls a file, null being the extra file; `primary` is the EROFS image
+ * The disk as runs of files. `nameOf` says how it calls a file, null being the extra file; `primary` is the EROFS image
  * whose boot area stands for small gaps. Neighbours are joined.
  */
-export function vmdkExtents(
+export function diskExtents(
   plan: DiskPlan,
   extra: ExtraFile,
   primary: string,
   nameOf: (path: string | null) => string,
-): VmdkExtent[] {
+): DiskExtent[] {
   const extents: { sectors: number; file: string; offset: number }[] = [];
   const add = (sectors: number, file: string, at: number): void => {
     const offset = at / SECTOR;
@@ -59,10 +72,7 @@ export function vmdkExtents(
     const placed = extra.at.get(segment);
     if (segment.kind === 'file') add(segment.sectors, nameOf(segment.path), segment.at);
     else if (placed !== undefined) add(segment.sectors, nameOf(null), placed);
-    else {
-      for (let done = 0; done < segment.sectors; done += BOOT_SECTORS)
-        add(Math.min(BOOT_SECTORS, segment.sectors - done), nameOf(primary), 0);
-    }
+    else for (const sectors of bootPieces(segment.sectors)) add(sectors, nameOf(primary), 0);
   }
   return extents;
 }

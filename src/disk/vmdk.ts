@@ -7,18 +7,12 @@
  */
 import { createHash } from 'node:crypto';
 import { VeneerError } from '../errors.ts';
+import type { DiskExtent } from './extra.ts';
 import { SECTOR } from './segments.ts';
 
-/** A run of the disk: `sectors` of the file from `offset` on (in sectors). */
-export interface VmdkExtent {
-  readonly sectors: number;
-  /** As the descriptor names it. */
-  readonly file: string;
-  readonly offset: number;
-}
-
 export interface VmdkFacts {
-  readonly extents: readonly VmdkExtent[];
+  /** Files as the descriptor names them. */
+  readonly extents: readonly DiskExtent[];
   /** Content id, 32 bits; readers take it for a change counter. */
   readonly cid: number;
   /** Entries of the disk database, without the `ddb.veneer.` in front. */

@@ -13,12 +13,10 @@ export interface ErofsImage {
 
 /** The flat disk of an image with its hash tree. */
 export interface VerityDisk {
-  /** What stands on it, in order: runs of files (`at` in bytes), bytes, or zeros. */
+  /** What stands on it, in order: runs of files (`at` in bytes), or bytes that stand in none. */
   readonly runs: readonly {
     readonly sectors: number;
-    readonly path: string | null;
-    readonly at: number;
-    readonly bytes?: Buffer;
+    readonly file: { readonly path: string; readonly at: number } | Buffer;
   }[];
   readonly dataBlockSize: number;
   readonly dataBlocks: number;

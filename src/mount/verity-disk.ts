@@ -45,17 +45,13 @@ function linearTargets(disk: VerityDisk, scratch: string, opened: number[]): Map
     }
     return loop;
   };
-  const tails = disk.runs.flatMap(({ bytes }) => (bytes === undefined ? [] : [bytes]));
+  const tails = disk.runs.flatMap(({ file }) => (Buffer.isBuffer(file) ? [file] : []));
   const tailsPath = join(scratch, TAILS);
   if (tails.length > 0) writeFileSync(tailsPath, Buffer.concat(tails), { mode: 0o400 });
   let tailAt = 0;
-  return disk.runs.map(({ sectors, path, at, bytes }): MapperTarget => {
-    if (bytes !== undefined) {
-      const offset = tailAt;
-      tailAt += sectors;
-      return { type: 'linear', sectors, parameters: `${loopOf(tailsPath)} ${offset}` };
-    }
-    if (path === null) return { type: 'zero', sectors, parameters: '' };
+  return disk.runs.map(({ sectors, file }): MapperTarget => {
+    const { path, at } = Buffer.isBuffer(file) ? { path: tailsPath, at: tailAt } : file;
+    if (Buffer.isBuffer(file)) tailAt += file.length;
     return { type: 'linear', sectors, parameters: `${loopOf(path)} ${at / SECTOR}` };
   });
 }

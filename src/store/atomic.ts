@@ -16,6 +16,7 @@ import {
   readdirSync,
   renameSync,
   rmSync,
+  statSync,
   unlinkSync,
 } from 'node:fs';
 import { open, rm } from 'node:fs/promises';
@@ -167,17 +168,19 @@ export async function discard(path: string): Promise<void> {
   try {
     await rm(path, options);
   } catch (error) {
-    if (errnoName(error) !== 'EPERM') throw error;
-    // Files of a pull with --immutable: whoever may set the flag may clear it.
+    // Files of a pull with --immutable, which Node then takes for directories. Whoever may set the flag may clear it.
+    const name = errnoName(error);
+    if (name !== 'EPERM' && name !== 'ENOTDIR') throw error;
     clearImmutable(path);
     await rm(path, options);
   }
 }
 
 function clearImmutable(path: string): void {
-  for (const entry of readdirSync(path, { withFileTypes: true, recursive: true })) {
-    if (!entry.isFile()) continue;
-    const fd = openSync(join(entry.parentPath, entry.name), constants.O_RDONLY);
+  const found = statSync(path).isDirectory() ? readdirSync(path, { recursive: true, encoding: 'utf8' }) : [];
+  for (const file of [path, ...found.map((name) => join(path, name))]) {
+    if (!statSync(file).isFile()) continue;
+    const fd = openSync(file, constants.O_RDONLY);
     try {
       setImmutable(fd, false);
     } finally {

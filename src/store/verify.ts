@@ -69,7 +69,8 @@ export async function verify(store: Store, options: VerifyOptions = {}): Promise
         await check(target, report, options.signal, (done) => {
           options.onProgress?.({ type: 'advance', id, done: Math.min(done, total) });
         });
-        if (target.sealable) await checkSeal(store, target, report, options.signal);
+        if (target.sealable && report.problems.at(-1)?.path !== target.path)
+          await checkSeal(store, target, report, options.signal);
       }
     } catch (error) {
       options.onProgress?.({ type: 'end', id, outcome: 'failed' });
@@ -212,7 +213,8 @@ async function checkSeal(
       closeSync(fd);
     }
   } catch (error) {
-    if (!(error instanceof VeneerError) || error.code === 'io/cancelled') throw error;
-    report.problems.push({ path, message: error.message });
+    if (error instanceof VeneerError && error.code === 'io/cancelled') throw error;
+    const reason = error instanceof Error ? error.message : String(error);
+    report.problems.push({ path, message: `${path} cannot be read: ${reason}` });
   }
 }

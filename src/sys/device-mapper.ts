@@ -43,7 +43,7 @@ export interface LinearPart {
 
 /** A stretch of a device and how it comes about: a target of dmsetup(8). */
 export interface MapperTarget {
-  readonly type: 'linear' | 'zero' | 'verity';
+  readonly type: 'linear' | 'verity';
   readonly sectors: number;
   /** Its parameters as the kernel's documentation has them. */
   readonly parameters: string;

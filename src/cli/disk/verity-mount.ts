@@ -1,8 +1,9 @@
 /** `veneer mount --verity`: the flat disk of an image with its tree, for the kernel. */
 import { readFileSync } from 'node:fs';
+import { bootPieces } from '../../disk/extra.ts';
 import { planFlat } from '../../disk/image.ts';
+import type { DiskSegment } from '../../disk/segments.ts';
 import { checkSignature } from '../../disk/signature.ts';
-import { planRuns } from '../../disk/source.ts';
 import { VeneerError } from '../../errors.ts';
 import type { VerityDisk } from '../../mount/types.ts';
 import type { Store } from '../../store/store.ts';
@@ -37,7 +38,7 @@ export async function makeVerityDisk(
     const plan = planFlat(input.image, tree, readTail);
     const hashArea = plan.parts.at(-1)!;
     return {
-      runs: planRuns(plan),
+      runs: plan.segments.flatMap((segment) => verityRuns(segment, input.image.primary.path)),
       dataBlockSize: tree.dataBlockSize,
       dataBlocks: tree.dataBlocks,
       hashOffset: hashArea.start * 512,
@@ -47,5 +48,18 @@ export async function makeVerityDisk(
     };
   } finally {
     input.release();
+  }
+}
+
+/** Zeros come from the boot area of the image, for not every kernel has dm-zero. */
+function verityRuns(segment: DiskSegment, primary: string): VerityDisk['runs'][number][] {
+  const { sectors } = segment;
+  switch (segment.kind) {
+    case 'file':
+      return [{ sectors, file: { path: segment.path, at: segment.at } }];
+    case 'bytes':
+      return [{ sectors, file: segment.bytes }];
+    case 'zero':
+      return bootPieces(sectors).map((piece) => ({ sectors: piece, file: { path: primary, at: 0 } }));
   }
 }

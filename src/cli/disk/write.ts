@@ -1,9 +1,9 @@
 /** Writes a disk in one of its forms. */
 import { createHash } from 'node:crypto';
 import { ftruncateSync, realpathSync } from 'node:fs';
-import { basename, dirname, isAbsolute, relative, resolve } from 'node:path';
+import { basename, dirname, relative, resolve } from 'node:path';
 import { linearScript } from '../../disk/dm-table.ts';
-import { type ExtraFile, placeExtra, vmdkExtents, writeExtra } from '../../disk/extra.ts';
+import { type DiskExtent, diskExtents, placeExtra, writeExtra } from '../../disk/extra.ts';
 import { type PlacedPartition, planFlat, planPartitioned } from '../../disk/image.ts';
 import { type RawReport, writeRaw } from '../../disk/raw.ts';
 import { type DiskPlan, SECTOR } from '../../disk/segments.ts';
@@ -73,18 +73,14 @@ export async function writeDisk(input: DiskInput, request: DiskRequest): Promise
       output.commit();
       return { ...written, extra: null, raw };
     }
-    const placed = placeExtra(plan, request.format === 'vmdk' ? 'in-place' : 'free', room?.size ?? 0);
+    const placed = placeExtra(plan, room?.size ?? 0);
     if (placed.size > 0) {
       ftruncateSync(openExtra().fd, placed.size);
       writeExtra(placed, openExtra());
     }
-    const text =
-      request.format === 'vmdk'
-        ? vmdkText(input, request, plan, placed, trees, room)
-        : linearScript(renameRoom(plan, room, resolve(extraName(request.output))), (segment) => ({
-            path: resolve(extraName(request.output)),
-            at: placed.at.get(segment)!,
-          }));
+    const nameOf = fileNames(request, room);
+    const extents = diskExtents(plan, placed, input.image.primary.path, nameOf);
+    const text = request.format === 'vmdk' ? vmdkText(input, plan, extents, trees) : linearScript(extents);
     output.write(Buffer.from(text), 0);
     await new Promise((done) => setImmediate(done));
     request.signal.throwIfAborted();
@@ -128,33 +124,29 @@ async function planDisk(
   return { ...planPartitioned(input.image, options, readTail), trees, room };
 }
 
-/** Segments that were read through the open extra file, under its final name. */
-function renameRoom(plan: DiskPlan, room: TreeRoom | null, path: string): DiskPlan {
-  if (room === null) return plan;
-  const segments = plan.segments.map((segment) =>
-    segment.kind === 'file' && segment.path === room.path ? { ...segment, path } : segment,
-  );
-  return { ...plan, segments };
-}
-
-function vmdkText(
-  input: DiskInput,
-  request: DiskRequest,
-  plan: DiskPlan,
-  extra: ExtraFile,
-  trees: readonly MadeTree[],
-  room: TreeRoom | null,
-): string {
+/** How the output calls the files that it points to; null is the extra file. */
+function fileNames(request: DiskRequest, room: TreeRoom | null): (path: string | null) => string {
+  const extra = extraName(request.output);
+  const isExtra = (path: string | null): path is null => path === null || path === room?.path;
+  if (request.format !== 'vmdk') return (path) => resolve(isExtra(path) ? extra : path);
   // Symlinks on the way to the output would lead relative names astray.
   const directory = realpathSync(dirname(resolve(request.output)));
-  const nameOf = (path: string | null): string => {
-    if (path === null || path === room?.path) return `./${basename(extraName(request.output))}`;
+  return (path) => {
+    if (isExtra(path)) return `./${basename(extra)}`;
     const absolute = resolve(path);
     if (!request.relative) return absolute;
     const name = relative(directory, realpathSync(absolute));
     // QEMU takes what stands before a colon for a protocol, unless a slash comes first.
-    return isAbsolute(name) || name.startsWith('../') ? name : `./${name}`;
+    return name.startsWith('../') ? name : `./${name}`;
   };
+}
+
+function vmdkText(
+  input: DiskInput,
+  plan: DiskPlan,
+  extents: readonly DiskExtent[],
+  trees: readonly MadeTree[],
+): string {
   const notes: Record<string, string> = { fsmeta: input.digest };
   if (input.stored !== null) notes.manifest = input.stored.record.manifest.digest;
   if (trees.length > 0) notes['verity.roothash'] = trees.map(({ rootHash }) => rootHash).join(',');
@@ -162,11 +154,8 @@ function vmdkText(
     .update(JSON.stringify([notes, plan.sectors, plan.parts]))
     .digest()
     .readUInt32BE();
-  return writeVmdk({
-    extents: vmdkExtents(plan, extra, input.image.primary.path, nameOf),
-    cid: cid & 0x7fffffff,
-    notes,
-  });
+  // all ones and all ones but the last have meanings of their own
+  return writeVmdk({ extents, cid: cid & 0x7fffffff, notes });
 }
 
 async function progress<T>(
