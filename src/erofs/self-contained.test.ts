@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { describeTree } from '../../test/support/random-tree.ts';
+import { archive, file, sparseFile } from '../../test/support/tar-builder.ts';
 import { layersOf, tarCases } from '../../test/support/tar-cases.ts';
 import { bufferSource } from '../bytes/io.ts';
 import { VeneerError } from '../errors.ts';
@@ -74,4 +75,23 @@ test('the cut of the input does not show in the output', () => {
     }),
     { numRuns: 60 },
   );
+});
+
+test('runs of data that end inside a block are not copied again', () => {
+  const runs = Array.from({ length: 40 }, (_, i) => ({
+    offset: i * 16_384 + 512,
+    data: Buffer.alloc(512, i + 1),
+  }));
+  const tar = archive(sparseFile('s', 40 * 16_384 + 100, runs, '1.0'), file('next', 'data'));
+  let size = 0;
+  const writer = new SelfContainedWriter(4096, {
+    write(chunk, at) {
+      size = Math.max(size, at + chunk.length);
+    },
+  });
+  const scanner = new TarScanner(writer);
+  scanner.write(tar);
+  scanner.end();
+  writer.finish('sha256:0', () => assert.fail('data is read back'));
+  assert.ok(size <= 4096 * (40 + 5), `${size} bytes`);
 });

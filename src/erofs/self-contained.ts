@@ -64,7 +64,8 @@ export class SelfContainedWriter {
       node.at = this.#position;
     } else {
       this.#runs = entry.sparse;
-      node.extents = placeRegions(joinRuns(entry.sparse, this.#blockSize), this.#position, this.#blockSize);
+      const regions = joinRuns(entry.sparse, this.#blockSize);
+      node.extents = placeRegions(regions, this.#position, this.#blockSize, node.size);
     }
   };
 
@@ -169,12 +170,13 @@ function joinRuns(
   return regions;
 }
 
-/** Regions behind each other from `at` on. */
-function placeRegions(regions: readonly Region[], at: number, blockSize: number): Extent[] {
+/** Regions of a file of `size` bytes, behind each other from `at` on; the zeros that fill their last blocks are data too. */
+function placeRegions(regions: readonly Region[], at: number, blockSize: number, size: number): Extent[] {
   let next = at;
   return regions.map(({ begin, end }) => {
-    const extent = { offset: begin, length: end - begin, source: 0, at: next };
-    next += alignUp(end - begin, blockSize);
+    const stored = alignUp(end - begin, blockSize);
+    const extent = { offset: begin, length: Math.min(stored, size - begin), source: 0, at: next };
+    next += stored;
     return extent;
   });
 }

@@ -253,36 +253,36 @@ function writeDirectory(
   }
 }
 
-/** Writes the data that could not be mapped, from `copiesAt` to the end of the image. */
+/** Writes the data that could not be mapped, from `copiesAt` to the end of the image: copies stand in the order of their inodes. */
 export function writeCopies(plan: ErofsPlan, sink: ByteSink, read: ReadData): void {
+  const piece = Buffer.alloc(Math.min(COPY_PIECE, plan.size - plan.copiesAt));
+  let at = plan.copiesAt;
+  let used = 0;
+  const flush = (): void => {
+    sink.write(piece.subarray(0, used), at);
+    at += used;
+    used = 0;
+  };
+  /** `length` bytes of the file from `begin` on; holes and what lies behind its end are zeros. */
+  const copy = (inode: PlannedInode, begin: number, length: number): void => {
+    for (let done = 0; done < length; ) {
+      const take = Math.min(length - done, piece.length - used);
+      fillPiece(inode.node, begin + done, piece.subarray(used, used + take), read);
+      done += take;
+      used += take;
+      if (used === piece.length) flush();
+    }
+  };
   for (const inode of plan.inodes) {
     const { data } = inode;
-    const at = plan.copiesAt + inode.copyAt;
-    if (data?.kind === 'copied') {
-      copyRange(inode, 0, alignUp(inode.size, plan.blockSize), at, sink, read);
-    } else if (data?.kind === 'chunked' && data.copied > 0) {
+    if (data?.kind === 'copied') copy(inode, 0, alignUp(inode.size, plan.blockSize));
+    else if (data?.kind === 'chunked' && data.copied > 0) {
       for (let chunk = 0; chunk < data.sources.length; chunk++) {
-        if (data.sources[chunk] !== COPY) continue;
-        copyRange(inode, chunk * data.chunkSize, data.chunkSize, at + data.ats[chunk]!, sink, read);
+        if (data.sources[chunk] === COPY) copy(inode, chunk * data.chunkSize, data.chunkSize);
       }
     }
   }
-}
-
-/** Writes `length` bytes of the file from `begin` on to `at`; holes and what lies behind its end are zeros. */
-function copyRange(
-  inode: PlannedInode,
-  begin: number,
-  length: number,
-  at: number,
-  sink: ByteSink,
-  read: ReadData,
-): void {
-  for (let done = 0; done < length; done += COPY_PIECE) {
-    const piece = Buffer.alloc(Math.min(COPY_PIECE, length - done));
-    fillPiece(inode.node, begin + done, piece, read);
-    sink.write(piece, at + done);
-  }
+  if (used > 0) flush();
 }
 
 /** Two's complement, so that times before 1970 work. */
