@@ -118,7 +118,7 @@ function report(
   const options = [
     'ro',
     'loop',
-    ...mountOptions({ anchorBlock: plan.anchorBlock, names: plan.options.names }),
+    ...mountOptions({ anchorSector: plan.anchorBlock, names: plan.options.names }),
   ];
   out.findings(findings);
   out.result(

@@ -36,7 +36,7 @@ export interface UdfImage {
   /** How its names are stored: a mount option says it to the kernel. */
   readonly names: 'bytes' | 'unicode';
   /** The volume's last block. */
-  readonly anchorBlock: number;
+  readonly anchorSector: number;
   /** `sha256:…` of its metadata, as it was planned. */
   readonly metadataDigest: string;
 }

@@ -31,15 +31,15 @@ export function checkUdf(image: UdfImage, name: string): CheckedImage {
     const volume = openParts(image, name, opened);
     const trailer = explainTrailer(volume, name);
     const digest = createHash('sha256');
-    const end = trailer.vdsBlock * UDF_BLOCK;
-    for (let at = trailer.firstBlock * UDF_BLOCK; at < end; at += HASH_CHUNK) {
+    const end = (trailer.origin + trailer.vdsBlock) * UDF_BLOCK;
+    for (let at = (trailer.origin + trailer.firstBlock) * UDF_BLOCK; at < end; at += HASH_CHUNK) {
       digest.update(volume.read(at, Math.min(HASH_CHUNK, end - at)));
     }
     const found = `sha256:${digest.digest('hex')}`;
-    if (trailer.anchorBlock !== image.anchorBlock || found !== image.metadataDigest) {
+    if (trailer.anchorSector !== image.anchorSector || found !== image.metadataDigest) {
       throw new VeneerError(
         'mount/mismatch',
-        `Cannot mount ${name}: its UDF metadata is ${found} with its anchor at ${trailer.anchorBlock}, planned were ${image.metadataDigest} and ${image.anchorBlock}`,
+        `Cannot mount ${name}: its UDF metadata is ${found} with its anchor at ${trailer.anchorSector}, planned were ${image.metadataDigest} and ${image.anchorSector}`,
       );
     }
     return { blockSize: UDF_BLOCK, kind: 'file' };

@@ -28,7 +28,7 @@ export interface UdfVolume {
   /** Data files in order, then the trailer. */
   readonly parts: readonly VolumePart[];
   readonly names: NameEncoding;
-  readonly anchorBlock: number;
+  readonly anchorSector: number;
   readonly metadataDigest: string;
   /** EROFS images for overlayfs to lay above and below it; null where there is nothing to say. */
   readonly attributes: string | null;
@@ -89,7 +89,7 @@ function writeVolume(image: MountableImage, prefix: string, names: NameEncoding)
     return {
       parts: [...parts, { path: trailer, size: (plan.blocks - blocks) * UDF_BLOCK }],
       names,
-      anchorBlock: plan.anchorBlock,
+      anchorSector: plan.anchorBlock,
       metadataDigest,
       attributes: side(sidecars.attributes, 'attributes'),
       whiteouts: side(sidecars.whiteouts, 'whiteouts'),

@@ -55,7 +55,7 @@ import { writeTimestamp } from './timestamps.ts';
 
 /** What the volume was made for; goes into its descriptors. */
 export interface VolumeIdentity {
-  /** Bytes of the data in front of the metadata: of the tar, or of all tars with their padding. */
+  /** Bytes of the data in front of the metadata, a header not counted: of the tar, or of all tars. */
   readonly tarLength: number;
   /** `sha256:…` of the tar; of a flat volume, of its tars' digests (see {@link flatDigest}). */
   readonly digest: string;
@@ -111,12 +111,14 @@ function putCharspec(bytes: Buffer, at: number): void {
   putByteString(bytes, at + 1, CHARSPEC_INFO);
 }
 
-export function makeAnchor(plan: UdfPlan, block: number): Buffer {
+/** `sector` is where it will stand. */
+export function makeAnchor(plan: UdfPlan, sector: number): Buffer {
   const bytes = Buffer.alloc(UDF_BLOCK);
-  const main = plan.options.header ? HEADER_VDS : plan.vdsBlock;
+  const reserve = plan.origin + plan.vdsBlock;
+  const main = plan.options.header ? HEADER_VDS : reserve;
   putExtent(bytes, AVDP.at.MainVolumeDescriptorSequenceExtent, VDS_BLOCKS, main);
-  putExtent(bytes, AVDP.at.ReserveVolumeDescriptorSequenceExtent, VDS_BLOCKS, plan.vdsBlock);
-  sealTag(bytes, 0, TAG_AVDP, AVDP.size, block);
+  putExtent(bytes, AVDP.at.ReserveVolumeDescriptorSequenceExtent, VDS_BLOCKS, reserve);
+  sealTag(bytes, 0, TAG_AVDP, AVDP.size, sector);
   return bytes;
 }
 
@@ -141,12 +143,12 @@ export function makeFileSet(plan: UdfPlan): Buffer {
   return bytes;
 }
 
-/** A volume descriptor sequence for the blocks from `block` on: {@link VDS_BLOCKS} blocks. */
+/** A volume descriptor sequence for the sectors from `sector` on: {@link VDS_BLOCKS} of them. */
 export function makeSequence(
   plan: UdfPlan,
   identity: VolumeIdentity,
   metadataDigest: Buffer,
-  block: number,
+  sector: number,
 ): Buffer {
   const bytes = Buffer.alloc(VDS_BLOCKS * UDF_BLOCK);
   const makers = [
@@ -161,9 +163,9 @@ export function makeSequence(
     const at = i * UDF_BLOCK;
     const { tag, size } = make(at);
     bytes.writeUInt32LE(i, at + PVD.at.VolumeDescriptorSequenceNumber);
-    sealTag(bytes, at, tag, size, block + i);
+    sealTag(bytes, at, tag, size, sector + i);
   }
-  sealTag(bytes, makers.length * UDF_BLOCK, TAG_TD, UDF_BLOCK, block + makers.length);
+  sealTag(bytes, makers.length * UDF_BLOCK, TAG_TD, UDF_BLOCK, sector + makers.length);
   return bytes;
 }
 
@@ -202,7 +204,7 @@ function putLogicalVolume(bytes: Buffer, base: number, plan: UdfPlan): Made {
   bytes.writeUInt32LE(PARTITION_MAP_SIZE, base + at.MapTableLength);
   bytes.writeUInt32LE(1, base + at.NumberofPartitionMaps);
   putRegid(bytes, base + at.ImplementationIdentifier, VENEER_ID, IMPLEMENTATION_SUFFIX);
-  putExtent(bytes, base + at.IntegritySequenceExtent, 2, plan.lvidBlock);
+  putExtent(bytes, base + at.IntegritySequenceExtent, 2, plan.origin + plan.lvidBlock);
   bytes[base + at.PartitionMapType] = PARTITION_MAP_TYPE1;
   bytes[base + at.PartitionMapLength] = PARTITION_MAP_SIZE;
   bytes.writeUInt16LE(1, base + at.VolumeSequenceNumber);
@@ -214,7 +216,8 @@ function putPartition(bytes: Buffer, base: number, plan: UdfPlan): Made {
   bytes.writeUInt16LE(1, base + at.PartitionFlags);
   putRegid(bytes, base + at.PartitionContents, PARTITION_CONTENTS, []);
   bytes.writeUInt32LE(ACCESS_READ_ONLY, base + at.AccessType);
-  bytes.writeUInt32LE(plan.blocks, base + at.PartitionLength);
+  bytes.writeUInt32LE(plan.origin, base + at.PartitionStartingLocation);
+  bytes.writeUInt32LE(plan.vdsBlock, base + at.PartitionLength);
   putRegid(bytes, base + at.ImplementationIdentifier, VENEER_ID, IMPLEMENTATION_SUFFIX);
   return { tag: TAG_PD, size: PD.size };
 }
@@ -264,7 +267,7 @@ export function makeIntegrity(plan: UdfPlan): Buffer {
   bytes.writeBigUInt64LE(BigInt(plan.blocks), at.UniqueID);
   bytes.writeUInt32LE(1, at.NumberOfPartitions);
   bytes.writeUInt32LE(LVID_IMPLEMENTATION_USE, at.LengthOfImplementationUse);
-  bytes.writeUInt32LE(plan.blocks, at.Size);
+  bytes.writeUInt32LE(plan.vdsBlock, at.Size);
   putRegid(bytes, at.ImplementationID, VENEER_ID, IMPLEMENTATION_SUFFIX);
   bytes.writeUInt32LE(plan.files, at.NumberOfFiles);
   bytes.writeUInt32LE(plan.directories.length, at.NumberOfDirectories);
@@ -275,8 +278,8 @@ export function makeIntegrity(plan: UdfPlan): Buffer {
   ] as const) {
     bytes.writeUInt16LE(UDF_REVISION, field);
   }
-  sealTag(bytes, 0, TAG_LVID, LVID.size, plan.lvidBlock);
-  sealTag(bytes, UDF_BLOCK, TAG_TD, UDF_BLOCK, plan.lvidBlock + 1);
+  sealTag(bytes, 0, TAG_LVID, LVID.size, plan.origin + plan.lvidBlock);
+  sealTag(bytes, UDF_BLOCK, TAG_TD, UDF_BLOCK, plan.origin + plan.lvidBlock + 1);
   return bytes;
 }
 

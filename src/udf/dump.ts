@@ -17,7 +17,7 @@ const TYPE_NAMES: ReadonlyMap<number, string> = new Map([
 /** Yields the lines, without line ends. */
 export function* dumpUdf(reader: UdfReader): Generator<string, void, undefined> {
   const { trailer } = reader;
-  yield `udf names=${trailer.names} whiteouts=${trailer.whiteouts} flat=${trailer.flat} header=${trailer.header} tar=${trailer.tarLength}@${trailer.digest} metadata=${trailer.firstBlock}+${trailer.metadataBlocks}@${trailer.metadataDigest} anchor=${trailer.anchorBlock}`;
+  yield `udf names=${trailer.names} whiteouts=${trailer.whiteouts} flat=${trailer.flat} header=${trailer.header} tar=${trailer.tarLength}@${trailer.digest} metadata=${trailer.firstBlock}+${trailer.metadataBlocks}@${trailer.metadataDigest} anchor=${trailer.anchorSector}`;
   const pending = [{ path: '', block: reader.rootBlock }];
   const entered = new Set<number>();
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {

@@ -2,14 +2,17 @@
  * Plans the UDF metadata of a tree: every block address out. Pure; the writer only carries it out.
  *
  * ```
- * [0, first)     the data: one tar, or a header extent and several tars, in whole blocks
+ * header         of a standard volume only: {@link HEADER_BLOCKS} blocks in front of everything
+ * [0, first)     the data: one tar or several, in whole blocks
  * file entries   the root's; then for each directory, breadth first, its file identifiers where they do not
  *                fit its file entry, and the file entries of what it brings in
  * copies         of file data that cannot be mapped
- * FSD, VDS, LVID, last of all the anchor
+ * FSD
+ * VDS, LVID, last of all the anchor
  * ```
  *
- * The one partition begins at block 0 and is as long as the volume, so a logical block is a sector.
+ * The one partition is all from the data to the FSD. Blocks are counted from its start, which without a header
+ * is the start of the volume; only `origin` tells the two apart.
  */
 import { VeneerError } from '../errors.ts';
 import {
@@ -34,11 +37,11 @@ export interface UdfPlanOptions {
   readonly names: NameEncoding;
   /** `sidecar`: left out, for a sidecar to say. `literal`: plain files `.wh.NAME` and `.wh..wh..opq`. */
   readonly whiteouts: 'sidecar' | 'literal';
-  /** Byte offset in the volume of each of the tree's sources; -1 for one that is not in it: its data is copied. */
+  /** Byte offset in the partition of each of the tree's sources; -1 for one that is not in it: its data is copied. */
   readonly bases: readonly number[];
   /** Where the metadata begins: first block behind the data. */
   readonly firstBlock: number;
-  /** The data begins with a header extent of {@link HEADER_BLOCKS} blocks, which makes a standard volume. */
+  /** A header extent of {@link HEADER_BLOCKS} blocks goes in front, which makes a standard volume. */
   readonly header: boolean;
 }
 
@@ -106,8 +109,10 @@ export interface UdfPlan {
   readonly vdsBlock: number;
   readonly lvidBlock: number;
   readonly anchorBlock: number;
-  /** Blocks of the whole volume. */
+  /** Blocks from the start of the partition to the end of the volume. */
   readonly blocks: number;
+  /** First sector of the partition: what is counted from the start of the volume is this much more. */
+  readonly origin: number;
 }
 
 /** Full path of a planned inode; a byte string without a leading slash. */
@@ -147,7 +152,8 @@ export function planUdf(tree: FileTree, options: UdfPlanOptions): UdfPlan {
   }
   const fsdBlock = block;
   const blocks = fsdBlock + CLOSING_BLOCKS;
-  if (blocks > MAX_BLOCKS) {
+  const origin = options.header ? HEADER_BLOCKS : 0;
+  if (origin + blocks > MAX_BLOCKS) {
     throw new VeneerError(
       'udf/limit',
       `Cannot address ${blocks} blocks of ${UDF_BLOCK} bytes in one UDF volume: at most 2^32`,
@@ -167,6 +173,7 @@ export function planUdf(tree: FileTree, options: UdfPlanOptions): UdfPlan {
     lvidBlock: fsdBlock + 1 + VDS_BLOCKS,
     anchorBlock: blocks - 1,
     blocks,
+    origin,
   };
 }
 

@@ -109,6 +109,7 @@ export class UdfReader {
   readonly trailer: Trailer;
   readonly rootBlock: number;
   readonly #source: ByteSource;
+  /** Blocks of the partition. */
   readonly #blocks: number;
 
   /**
@@ -124,16 +125,17 @@ export class UdfReader {
     }
     this.trailer = trailer;
     this.#source = source;
-    this.#blocks = trailer.anchorBlock + 1;
-    const sequence = source.read(trailer.vdsBlock * UDF_BLOCK, VDS_BLOCKS * UDF_BLOCK);
+    this.#blocks = trailer.vdsBlock;
+    const sequence = source.read((trailer.origin + trailer.vdsBlock) * UDF_BLOCK, VDS_BLOCKS * UDF_BLOCK);
     this.#checkPartition(sequence);
     this.rootBlock = this.#findRoot(sequence);
   }
 
   /** The descriptor `identifier` of the sequence, where it stands in `sequence`. */
   #findDescriptor(sequence: Buffer, identifier: number, what: string): number {
+    const { origin, vdsBlock } = this.trailer;
     for (let i = 0; i < VDS_BLOCKS; i++) {
-      if (tagIsSound(sequence, i * UDF_BLOCK, identifier, this.trailer.vdsBlock + i)) return i * UDF_BLOCK;
+      if (tagIsSound(sequence, i * UDF_BLOCK, identifier, origin + vdsBlock + i)) return i * UDF_BLOCK;
     }
     throw new VeneerError('udf/corrupt', `Cannot read the volume: it has no ${what} descriptor`);
   }
@@ -142,10 +144,10 @@ export class UdfReader {
     const at = this.#findDescriptor(sequence, TAG_PD, 'partition');
     const start = sequence.readUInt32LE(at + PD.at.PartitionStartingLocation);
     const length = sequence.readUInt32LE(at + PD.at.PartitionLength);
-    if (start !== 0 || length !== this.#blocks) {
+    if (start !== this.trailer.origin || length !== this.#blocks) {
       throw new VeneerError(
         'udf/unsupported',
-        `Cannot read the volume: its partition is ${length} blocks from ${start} on, not all ${this.#blocks}`,
+        `Cannot read the volume: its partition is ${length} sectors from ${start} on, not ${this.#blocks} from ${this.trailer.origin} on`,
       );
     }
   }
@@ -165,10 +167,10 @@ export class UdfReader {
     if (block + count > this.#blocks) {
       throw new VeneerError(
         'udf/corrupt',
-        `Cannot read ${what}: blocks ${block} to ${block + count} are past the volume's ${this.#blocks}`,
+        `Cannot read ${what}: blocks ${block} to ${block + count} are past the partition's ${this.#blocks}`,
       );
     }
-    return this.#source.read(block * UDF_BLOCK, count * UDF_BLOCK);
+    return this.#source.read((this.trailer.origin + block) * UDF_BLOCK, count * UDF_BLOCK);
   }
 
   /** Throws `udf/corrupt`, `udf/unsupported`. */
@@ -239,7 +241,7 @@ export class UdfReader {
         if (type !== EXTENT_RECORDED && type !== EXTENT_HOLE) fail(`extents of type ${type}`);
         if (length % UDF_BLOCK !== 0 && offset + length !== size) fail('an extent ends inside a block');
         if (type === EXTENT_RECORDED && block + Math.ceil(length / UDF_BLOCK) > this.#blocks) {
-          fail(`${length} bytes at block ${block} are past the end of the volume`);
+          fail(`${length} bytes at block ${block} are past the end of the partition`);
         }
         runs.push({ offset, length, block: type === EXTENT_HOLE ? -1 : block });
         offset += length;
@@ -333,7 +335,7 @@ export class UdfReader {
         node.children!.set(name, child);
       });
     }
-    const size = this.#blocks * UDF_BLOCK;
+    const size = (trailer.anchorSector + 1) * UDF_BLOCK;
     const sources = [{ kind: 'tar' as const, digest: trailer.digest, size, alignment: UDF_BLOCK }];
     return { root, sources, findings: [] };
   }
@@ -358,7 +360,7 @@ export class UdfReader {
       node.size = target.length;
     } else if (isType(entry, S_IFREG)) {
       node.size = entry.size;
-      placeData(node, entry);
+      placeData(node, entry, this.trailer.origin);
     }
     return node;
   }
@@ -380,11 +382,11 @@ function takeWhiteout(directory: TreeNode, name: string): boolean {
   return true;
 }
 
-function placeData(node: TreeNode, entry: UdfEntry): void {
+function placeData(node: TreeNode, entry: UdfEntry, origin: number): void {
   const extents: Extent[] = [];
   for (const { offset, length, block } of entry.runs) {
     if (block < 0) continue;
-    const at = block * UDF_BLOCK;
+    const at = (origin + block) * UDF_BLOCK;
     const last = extents.at(-1);
     if (last !== undefined && last.offset + last.length === offset && last.at + last.length === at) {
       extents[extents.length - 1] = { ...last, length: last.length + length };

@@ -28,6 +28,7 @@ import {
   VDS_BLOCKS,
 } from './format.ts';
 import type { NameEncoding } from './names.ts';
+import { HEADER_BLOCKS } from './plan.ts';
 
 /** What a trailer says of itself. */
 export interface Trailer {
@@ -39,14 +40,16 @@ export interface Trailer {
   readonly tarLength: number;
   /** `sha256:…` */
   readonly digest: string;
+  /** Sector where the partition begins: behind the header, if there is one. All other blocks count from there. */
+  readonly origin: number;
   readonly firstBlock: number;
   /** Blocks from the first on that {@link metadataDigest} covers: all but descriptors of the volume. */
   readonly metadataBlocks: number;
   readonly metadataDigest: string;
   /** First block of the volume descriptor sequence. */
   readonly vdsBlock: number;
-  /** The last block of all: what `anchor=` wants. */
-  readonly anchorBlock: number;
+  /** The last sector of the volume: what `anchor=` wants. */
+  readonly anchorSector: number;
 }
 
 /** Checks a descriptor's tag: identifier, place, checksum and CRC. `block` null: wherever it is. */
@@ -66,22 +69,22 @@ export function tagIsSound(bytes: Buffer, at: number, identifier: number, block:
  */
 export function findTrailer(source: ByteSource): Trailer | null {
   const { size } = source;
-  const anchorBlock = Math.floor(size / UDF_BLOCK) - 1;
-  if (size % UDF_BLOCK !== 0 || anchorBlock < VDS_BLOCKS) return null;
-  const anchor = source.read(anchorBlock * UDF_BLOCK, UDF_BLOCK);
-  if (!tagIsSound(anchor, 0, TAG_AVDP, anchorBlock)) return null;
+  const anchorSector = Math.floor(size / UDF_BLOCK) - 1;
+  if (size % UDF_BLOCK !== 0 || anchorSector < VDS_BLOCKS) return null;
+  const anchor = source.read(anchorSector * UDF_BLOCK, UDF_BLOCK);
+  if (!tagIsSound(anchor, 0, TAG_AVDP, anchorSector)) return null;
   // the reserve sequence: the main one of a volume with a header extent stands in that
   const extent = AVDP.at.ReserveVolumeDescriptorSequenceExtent;
   const length = anchor.readUInt32LE(extent + EXTENT_AD.at.ExtentLength);
-  const vdsBlock = anchor.readUInt32LE(extent + EXTENT_AD.at.ExtentLocation);
-  if (length !== VDS_BLOCKS * UDF_BLOCK || vdsBlock + VDS_BLOCKS > anchorBlock) return null;
-  const sequence = source.read(vdsBlock * UDF_BLOCK, length);
+  const vdsSector = anchor.readUInt32LE(extent + EXTENT_AD.at.ExtentLocation);
+  if (length !== VDS_BLOCKS * UDF_BLOCK || vdsSector + VDS_BLOCKS > anchorSector) return null;
+  const sequence = source.read(vdsSector * UDF_BLOCK, length);
   for (let i = 0; i < VDS_BLOCKS; i++) {
     const at = i * UDF_BLOCK;
-    if (tagIsSound(sequence, at, TAG_TD, vdsBlock + i)) return null;
-    if (!tagIsSound(sequence, at, TAG_IUVD, vdsBlock + i)) continue;
+    if (tagIsSound(sequence, at, TAG_TD, vdsSector + i)) return null;
+    if (!tagIsSound(sequence, at, TAG_IUVD, vdsSector + i)) continue;
     if (identifierAt(sequence, at + IUVD.at.ImplementationIdentifier) !== TRAILER_ID) continue;
-    return readTrailer(sequence, at + IUVD.at.ImplementationUse, vdsBlock, anchorBlock);
+    return readTrailer(sequence, at + IUVD.at.ImplementationUse, vdsSector, anchorSector);
   }
   return null;
 }
@@ -92,7 +95,7 @@ export function identifierAt(bytes: Buffer, at: number): string {
   return bytes.toString('latin1', begin, at + REGID.at.IdentifierSuffix).replace(/\0+$/, '');
 }
 
-function readTrailer(bytes: Buffer, base: number, vdsBlock: number, anchorBlock: number): Trailer {
+function readTrailer(bytes: Buffer, base: number, vdsSector: number, anchorSector: number): Trailer {
   const { at } = TRAILER_INFO;
   const version = bytes.readUInt16LE(base + at.Version);
   const flags = bytes.readUInt16LE(base + at.Flags);
@@ -106,6 +109,8 @@ function readTrailer(bytes: Buffer, base: number, vdsBlock: number, anchorBlock:
   const tarLength = Number(bytes.readBigUInt64LE(base + at.TarLength));
   const firstBlock = bytes.readUInt32LE(base + at.FirstBlock);
   const metadataBlocks = bytes.readUInt32LE(base + at.MetadataBlocks);
+  const origin = (flags & TRAILER_HEADER) !== 0 ? HEADER_BLOCKS : 0;
+  const vdsBlock = vdsSector - origin;
   if (Math.ceil(tarLength / UDF_BLOCK) !== firstBlock || firstBlock + metadataBlocks !== vdsBlock) {
     throw new VeneerError(
       'udf/corrupt',
@@ -122,8 +127,9 @@ function readTrailer(bytes: Buffer, base: number, vdsBlock: number, anchorBlock:
     firstBlock,
     metadataBlocks,
     metadataDigest: hexDigest(bytes, base + at.MetadataSHA256),
+    origin,
     vdsBlock,
-    anchorBlock,
+    anchorSector,
   };
 }
 
@@ -137,7 +143,7 @@ export function flatDigest(digests: readonly string[]): string {
 }
 
 /** `mount -o` options for a volume with this anchor. */
-export function mountOptions(trailer: Pick<Trailer, 'anchorBlock' | 'names'>): string[] {
+export function mountOptions(trailer: Pick<Trailer, 'anchorSector' | 'names'>): string[] {
   const charset = trailer.names === 'bytes' ? ['iocharset=iso8859-1'] : ['utf8'];
-  return ['novrs', `anchor=${trailer.anchorBlock}`, `bs=${UDF_BLOCK}`, ...charset];
+  return ['novrs', `anchor=${trailer.anchorSector}`, `bs=${UDF_BLOCK}`, ...charset];
 }

@@ -122,7 +122,7 @@ export interface WrittenVolume {
 /**
  * Writes everything behind the data, in order, the anchor last and in a write of its own: `commit` is called
  * right before it, and until it is written there is nothing to mount. `at` of the sink counts from the start of
- * the volume; `read` fetches what could not be mapped.
+ * the data; `read` fetches what could not be mapped.
  */
 export function writeUdf(
   plan: UdfPlan,
@@ -136,10 +136,10 @@ export function writeUdf(
   writeCopies(plan, metered, read);
   metered.write(makeFileSet(plan), plan.fsdBlock * UDF_BLOCK);
   const digest = metered.digest();
-  sink.write(makeSequence(plan, identity, digest, plan.vdsBlock), plan.vdsBlock * UDF_BLOCK);
+  sink.write(makeSequence(plan, identity, digest, plan.origin + plan.vdsBlock), plan.vdsBlock * UDF_BLOCK);
   sink.write(makeIntegrity(plan), plan.lvidBlock * UDF_BLOCK);
   commit();
-  sink.write(makeAnchor(plan, plan.anchorBlock), plan.anchorBlock * UDF_BLOCK);
+  sink.write(makeAnchor(plan, plan.origin + plan.anchorBlock), plan.anchorBlock * UDF_BLOCK);
   return {
     metadataDigest: `sha256:${digest.toString('hex')}`,
     header: plan.options.header ? makeHeader(plan, identity, digest) : null,

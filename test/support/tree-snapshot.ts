@@ -60,7 +60,7 @@ function nameHardLinks(snapshot: Map<string, Writable<SnapshotEntry>>, inodes: I
 
 /** Looks at a directory on disk: a mount or an extraction. `directory` is an ordinary string, its names may be any bytes. */
 export async function snapshotDirectory(
-  oracle: Oracle,
+  oracle: Pick<Oracle, 'ask'>,
   directory: string,
   content: ContentMode = 'all',
 ): Promise<Snapshot> {
