@@ -26,8 +26,8 @@ interface Region {
 /**
  * Feed it as the handlers of a `TarScanner` (`onEntry`, `onPayload`), then call
  * `finish`. The sink must keep what was written readable through `read` of
- * `finish` only when sparse files are so scattered that their chunk map would
- * outgrow them.
+ * `finish`: of a sparse file, chunks that are only partly data may be copied,
+ * where larger chunks save more of the map than they cost.
  */
 export class SelfContainedWriter {
   readonly #blockSize: number;
