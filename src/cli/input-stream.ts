@@ -1,9 +1,9 @@
 /** A file or standard input ("-") as a stream of large chunks. */
-import { open } from 'node:fs/promises';
+import { closeSync, openSync, readSync } from 'node:fs';
 
 const CHUNK = 1 << 20;
 
-/** Each chunk is the reader's to keep. Throws the signal's reason when it is aborted. */
+/** Each chunk is good until the next is asked for. Throws the signal's reason when it is aborted. */
 export async function* readInput(path: string, signal: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
   if (path === '-') {
     for await (const chunk of process.stdin) {
@@ -12,15 +12,19 @@ export async function* readInput(path: string, signal: AbortSignal): AsyncGenera
     }
     return;
   }
-  const file = await open(path, 'r');
+  // Synchronous, into one buffer: what the consumer does with the bytes takes longer than the read.
+  const buffer = Buffer.allocUnsafeSlow(CHUNK);
+  const fd = openSync(path, 'r');
   try {
     for (;;) {
       signal.throwIfAborted();
-      const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(CHUNK), 0, CHUNK, null);
+      const bytesRead = readSync(fd, buffer, 0, CHUNK, null);
       if (bytesRead === 0) return;
       yield buffer.subarray(0, bytesRead);
+      // Lets signals in.
+      await new Promise(setImmediate);
     }
   } finally {
-    await file.close();
+    closeSync(fd);
   }
 }

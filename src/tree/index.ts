@@ -4,4 +4,4 @@ export { lookupPath } from './lookup.ts';
 export { mergeLayers } from './merge.ts';
 export * from './node.ts';
 export { needsChain, resolveLayer } from './resolve.ts';
-export { countLinks, type Visit, walkTree } from './walk.ts';
+export { countLinks, usedSources, type Visit, walkTree } from './walk.ts';

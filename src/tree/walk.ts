@@ -1,5 +1,5 @@
 /** Walks over whole trees. Iterative: a hostile tree may be as deep as its builder's limit. */
-import { type FileTree, S_IFDIR, S_IFMT, type TreeNode } from './node.ts';
+import { type DataSource, type FileTree, S_IFDIR, S_IFMT, type TreeNode } from './node.ts';
 import { joinPath } from './path.ts';
 
 /** `path` is a byte string from the root, without a leading slash; '' and a null parent for the root itself. */
@@ -61,4 +61,18 @@ export function countLinks(tree: FileTree): Map<TreeNode, number> {
     links.set(dir, own);
   }
   return links;
+}
+
+/** The sources that some file's data stands in, in the order of `tree.sources`. */
+export function usedSources(tree: FileTree): DataSource[] {
+  const used = new Uint8Array(tree.sources.length);
+  const pending = [tree.root];
+  for (let node = pending.pop(); node !== undefined; node = pending.pop()) {
+    for (const child of node.children!.values()) {
+      if (child.children !== null) pending.push(child);
+      else if (child.extents !== null) for (const { source } of child.extents) used[source] = 1;
+      else if (child.source >= 0 && child.size > 0) used[child.source] = 1;
+    }
+  }
+  return tree.sources.filter((_, source) => used[source] === 1);
 }

@@ -1,6 +1,7 @@
 /** `veneer convert` */
 import { createHash } from 'node:crypto';
 import { statSync } from 'node:fs';
+import { crc32 } from 'node:zlib';
 import { decompress } from '../../compress/index.ts';
 import { SelfContainedWriter } from '../../erofs/index.ts';
 import { formatBytes, formatCount } from '../../progress/units.ts';
@@ -17,6 +18,7 @@ const BLOCK_SIZES = ['512', '1024', '2048', '4096'] as const;
 type Flags = ProgressFlags & {
   readonly output?: string;
   readonly blockSize: (typeof BLOCK_SIZES)[number];
+  readonly digest: boolean;
   readonly force: boolean;
 };
 
@@ -42,6 +44,12 @@ Without -o it is BLOB.erofs; a folder behind -o takes any number.`,
         brief: 'Name of the image, or a folder',
       },
       blockSize: { kind: 'enum', values: BLOCK_SIZES, default: '4096', brief: 'Block size in bytes' },
+      digest: {
+        kind: 'boolean',
+        default: false,
+        withNegated: false,
+        brief: 'Hash the tar and tell its diffID',
+      },
       ...FORCE_FLAG,
       ...PROGRESS_FLAG,
     },
@@ -65,7 +73,7 @@ async function convertOne(context: CliContext, flags: Flags, blob: string, image
   const result = await withOutputs([image], { force: flags.force, signal }, ([file]) =>
     withProgress(context, flags, async ({ onProgress }) => {
       onProgress({ type: 'start', id: blob, what: blob, total });
-      const converted = await convert(blob, Number(flags.blockSize), file!, signal, (done) =>
+      const converted = await convert(blob, Number(flags.blockSize), file!, flags.digest, signal, (done) =>
         onProgress({ type: 'advance', id: blob, done }),
       );
       onProgress({ type: 'end', id: blob, outcome: 'done' });
@@ -82,20 +90,28 @@ async function convert(
   blob: string,
   blockSize: number,
   file: OutputFile,
+  digest: boolean,
   signal: AbortSignal,
   onRead: (bytes: number) => void,
 ) {
   const writer = new SelfContainedWriter(blockSize, file);
   const scanner = new TarScanner({ onEntry: writer.onEntry, onPayload: writer.onPayload });
-  const hash = createHash('sha256');
+  const hash = digest ? createHash('sha256') : null;
+  let checksum = 0;
   for await (const chunk of decompress(counted(readInput(blob, signal), onRead))) {
-    hash.update(chunk);
+    hash?.update(chunk);
+    checksum = crc32(chunk, checksum);
     scanner.write(chunk);
   }
   scanner.end();
-  const diffId = `sha256:${hash.digest('hex')}`;
-  const { tree, size } = writer.finish(diffId, (_source, at, length) => file.read(at, length));
-  return { entries: scanner.entries, size, diffId, findings: [...scanner.findings, ...tree.findings] };
+  // the checksum is for the image's UUID only: another tar, another UUID
+  const { tree, size } = writer.finish(`crc32:${checksum}`, (_source, at, length) => file.read(at, length));
+  return {
+    entries: scanner.entries,
+    size,
+    diffId: hash === null ? null : `sha256:${hash.digest('hex')}`,
+    findings: [...scanner.findings, ...tree.findings],
+  };
 }
 
 async function* counted(

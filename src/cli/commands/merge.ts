@@ -4,11 +4,9 @@ import type { ByteSource } from '../../bytes/io.ts';
 import { fittingBlockSize, planImage, writeImage } from '../../erofs/index.ts';
 import { VeneerError } from '../../errors.ts';
 import { formatBytes, formatCount } from '../../progress/units.ts';
-import { fileExtents } from '../../tree/file-data.ts';
-import { type DataSource, type FileTree, mergeLayers, S_IFREG, walkTree } from '../../tree/index.ts';
+import { type DataSource, mergeLayers, usedSources } from '../../tree/index.ts';
 import { asText, defineCommand, manyOf } from '../command.ts';
 import type { CliContext } from '../context.ts';
-import { isType } from '../node-facts.ts';
 import { type OpenImageFile, openImageFile } from '../open-image.ts';
 import { FORCE_FLAG, withOutputs } from '../output-file.ts';
 import { usageError } from '../parse.ts';
@@ -99,14 +97,6 @@ function nameOwnData(
   if (!usedSources(image.tree).includes(own)) return;
   own.digest = hashSource(image.data(0), signal);
   owners.set(own, image);
-}
-
-function usedSources(tree: FileTree): DataSource[] {
-  const used = new Set<number>();
-  walkTree(tree, (_path, node) => {
-    if (isType(node, S_IFREG)) for (const { source } of fileExtents(node)) used.add(source);
-  });
-  return tree.sources.filter((_, index) => used.has(index));
 }
 
 function hashSource(source: ByteSource, signal: AbortSignal): string {
