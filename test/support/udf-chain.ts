@@ -72,8 +72,8 @@ export class UdfChain {
     return this.write(`alone-${i}-${ways.names}-${ways.whiteouts}`, i, this.tree(i), ways);
   }
 
-  /** The volumes for an overlay, lowest first: complete for this chain. */
-  layered(): VolumeFile[] {
+  /** The volumes for an overlay, lowest first: complete for this chain. The lowest layer's is the one it has alone. */
+  layered(): { readonly layer: number; readonly volume: VolumeFile }[] {
     const trees = this.tars.map((_, i) =>
       i === 0 ? this.tree(0) : resolveLayer(this.merged(i), this.tree(i)),
     );
@@ -82,9 +82,11 @@ export class UdfChain {
       0,
       trees.findLastIndex(({ root }) => root.opaque),
     );
-    return trees.flatMap((tree, i) =>
-      i < lowest ? [] : [this.write(`layered-${i}`, i, tree, DEFAULT_WAYS)],
-    );
+    return trees.flatMap((tree, layer) => {
+      if (layer < lowest) return [];
+      const volume = layer === 0 ? this.alone(0) : this.write(`layered-${layer}`, layer, tree, DEFAULT_WAYS);
+      return [{ layer, volume }];
+    });
   }
 
   private write(name: string, layer: number, tree: FileTree, ways: Ways): VolumeFile {
