@@ -194,6 +194,11 @@ export function readGpt(disk: ByteSource): ReadGpt | null {
   return { partitions, problems };
 }
 
+/** Bytes in front of the records: boot code, which a disk of ours never has. */
+export function hasBootCode(disk: ByteSource): boolean {
+  return disk.read(0, MBR_RECORDS).some((byte) => byte !== 0);
+}
+
 function hasProtectiveMbr(disk: ByteSource): boolean {
   const block = disk.read(0, SECTOR);
   const types = [0, 1, 2, 3].map((i) => block[MBR_RECORDS + i * MBR.size + MBR.at.OSType]);
@@ -219,6 +224,7 @@ function readTable(disk: ByteSource, at: number): GptPartition[] {
   const crc = header.readUInt32LE(HEADER.at.HeaderCRC32);
   header.writeUInt32LE(0, HEADER.at.HeaderCRC32);
   if (crc32(header.subarray(0, size)) !== crc) throw wrong('wrong checksum of the header');
+  if (header.subarray(size).some((byte) => byte !== 0)) throw wrong('bytes behind the header');
   if (header.readBigUInt64LE(HEADER.at.MyLBA) !== BigInt(at / SECTOR)) throw wrong('it belongs elsewhere');
   const count = header.readUInt32LE(HEADER.at.NumberOfPartitionEntries);
   const entrySize = header.readUInt32LE(HEADER.at.SizeOfPartitionEntry);

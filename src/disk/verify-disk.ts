@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { setImmediate as letOthersRun } from 'node:timers/promises';
 import { HASH_BLOCK_SIZE, readSuperblock, TreeChecker, treeUuid, writeSuperblock } from '../verity/index.ts';
 import { type FoundArea, type FoundErofs, type FoundTree, findContent, slice } from './content.ts';
+import { hasBootCode } from './gpt.ts';
 import type { OpenDisk } from './open-disk.ts';
 
 export interface VerifyDiskOptions {
@@ -50,6 +51,8 @@ class DiskCheck {
     if (problems.length > 0) return;
     const content = findContent(source);
     this.report.problems.push(...content.problems);
+    if (content.whole === null && hasBootCode(source))
+      this.report.problems.push(`the boot code${this.#where(0)} is not ours`);
     const notes = vmdk?.database ?? {};
     const hashes = (this.#options.rootHash ?? notes['veneer.verity.roothash'] ?? '')
       .split(',')

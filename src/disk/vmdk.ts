@@ -160,15 +160,21 @@ export function readVmdk(bytes: Buffer): ReadVmdk {
   if (!settings.has('version')) throw wrong('it has no version');
   const total = extents.reduce((sum, { sectors, offset }) => Math.max(sum + sectors, offset), 0);
   if (!Number.isSafeInteger(total * SECTOR)) throw wrong(`${total} sectors`);
-  const stored = database[CHECKSUM_KEY.slice(4)];
   return {
     createType: settings.get('createtype') ?? '',
     cid: settings.get('cid') ?? '',
     parentCid: settings.get('parentcid') ?? '',
     extents,
     database,
-    intact: stored === undefined ? null : stored === checksum(zeroChecksum(text)),
+    intact: isIntact(text, database),
   };
+}
+
+/** Null for a descriptor in which nothing is ours. */
+function isIntact(text: string, database: Readonly<Record<string, string>>): boolean | null {
+  const stored = database[CHECKSUM_KEY.slice(4)];
+  if (stored !== undefined) return stored === checksum(zeroChecksum(text));
+  return text.includes('ddb.veneer.') ? false : null;
 }
 
 function zeroChecksum(text: string): string {
