@@ -4,6 +4,7 @@ import { release } from 'node:os';
 import { isKernelAtLeast, probeCapabilities } from './capabilities.ts';
 import { mayMount } from './privilege.ts';
 import { type Attempt, tryErofs, tryLoop, tryOverlay, tryReflink, tryVerity, withScratch } from './probe.ts';
+import { tryUdf } from './udf-probe.ts';
 
 export interface DoctorCheck {
   /** Stable, for scripts. */
@@ -56,8 +57,8 @@ export function diagnose(directory: string): DoctorReport {
         no: 'the file system of the store has no fs-verity',
         advice: 'Optional: ext4 (mkfs.ext4 -O verity), Btrfs or f2fs, and a kernel with CONFIG_FS_VERITY.',
       }),
+      checkUdf(scratch, privileged),
     ]),
-    checkModule('udf', 'udf', 'UDF images', 'CONFIG_UDF_FS'),
     checkModule('dm-verity', 'dm-verity', 'disks with a dm-verity tree', 'CONFIG_DM_VERITY'),
     checkUserNamespaces(),
   ];
@@ -149,6 +150,17 @@ function checkOverlay(privileged: boolean): DoctorCheck {
     detail: ok ? 'this kernel has it, by its own list' : 'could not be tried without root',
     advice: ok ? null : advice,
   };
+}
+
+function checkUdf(scratch: string | null, privileged: boolean): DoctorCheck {
+  if (!privileged) return checkModule('udf', 'udf', 'UDF volumes', 'CONFIG_UDF_FS');
+  return fromAttempt(
+    'udf',
+    tryUdf(scratch),
+    false,
+    'a UDF volume over two files was mounted',
+    'Only for `--format udf`: it needs the modules udf, nls_iso8859-1, loop and dm-mod.',
+  );
 }
 
 function fromAttempt(
