@@ -194,9 +194,9 @@ export function readGpt(disk: ByteSource): ReadGpt | null {
   return { partitions, problems };
 }
 
-/** Bytes in front of the records: boot code, which a disk of ours never has. */
-export function hasBootCode(disk: ByteSource): boolean {
-  return disk.read(0, MBR_RECORDS).some((byte) => byte !== 0);
+/** Whether the first sector is what {@link planGpt} puts there: a record for the whole disk, and no boot code. */
+export function hasPlainMbr(disk: ByteSource): boolean {
+  return writeMbr(disk.size / SECTOR).equals(disk.read(0, SECTOR));
 }
 
 function hasProtectiveMbr(disk: ByteSource): boolean {

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { setImmediate as letOthersRun } from 'node:timers/promises';
 import { HASH_BLOCK_SIZE, readSuperblock, TreeChecker, treeUuid, writeSuperblock } from '../verity/index.ts';
 import { type FoundArea, type FoundErofs, type FoundTree, findContent, slice } from './content.ts';
-import { hasBootCode } from './gpt.ts';
+import { hasPlainMbr } from './gpt.ts';
 import type { OpenDisk } from './open-disk.ts';
 
 export interface VerifyDiskOptions {
@@ -51,8 +51,8 @@ class DiskCheck {
     if (problems.length > 0) return;
     const content = findContent(source);
     this.report.problems.push(...content.problems);
-    if (content.whole === null && hasBootCode(source))
-      this.report.problems.push(`the boot code${this.#where(0)} is not ours`);
+    if (content.whole === null && !hasPlainMbr(source))
+      this.report.problems.push(`the protective MBR${this.#where(0)} was changed`);
     const notes = vmdk?.database ?? {};
     const hashes = (this.#options.rootHash ?? notes['veneer.verity.roothash'] ?? '')
       .split(',')
@@ -61,7 +61,9 @@ class DiskCheck {
       content.whole === null ? content.partitions : [{ ...content.whole, at: 0, size: source.size }];
     const metadata = areas.find(({ erofs }) => erofs !== null);
     if (metadata === undefined) {
-      this.report.problems.push(`${path} holds no EROFS image that can be read`);
+      this.report.problems.push(
+        `${path} holds no EROFS image that can be read${this.#where(areas[0]?.at ?? 0)}`,
+      );
       return;
     }
     await this.#metadata(metadata, notes['veneer.fsmeta']);
