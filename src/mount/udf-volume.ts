@@ -101,9 +101,10 @@ function openPart(path: string, name: string): number {
 export function mountUdf(image: UdfImage, name: string): number {
   const opened: number[] = [];
   try {
-    const device = openDevice(image, opened);
-    const fs = explainMountError(() => openFs('udf'));
+    // first of all, so that a kernel without UDF is told by that name
+    const fs = explainMountError(() => openFs('udf'), name);
     opened.push(fs);
+    const device = openDevice(image, opened);
     setFsFlag(fs, 'ro');
     setFsString(fs, 'source', device);
     for (const option of mountOptions(image)) {

@@ -15,6 +15,7 @@
  * is the start of the volume; only `origin` tells the two apart.
  */
 import { VeneerError } from '../errors.ts';
+import { fileExtents } from '../tree/file-data.ts';
 import {
   type DataSource,
   type FileTree,
@@ -54,6 +55,9 @@ export const HEADER_BLOCKS = 280;
 const CLOSING_BLOCKS = 1 + VDS_BLOCKS + 2 + 1;
 /** Block numbers have 32 bits. */
 const MAX_BLOCKS = 0xffffffff;
+/** Of all files together: 64 MiB of allocation descriptors, and zeros that copies have and no file needs. */
+const MAX_ALL_DESCRIPTORS = 1 << 23;
+const MAX_PADDING = 1 << 30;
 const WHITEOUT_MODE = S_IFREG | 0o644;
 
 /** One inode with its place. */
@@ -199,6 +203,8 @@ class Collector {
   /** Every non-directory, to find hard links again and to let go of the tree in the end. */
   readonly #inodes: UdfInode[] = [];
   readonly #known = new Set<UdfInode>();
+  #descriptors = 0;
+  #padding = 0;
   /** Stands for every literal whiteout. */
   #whiteout: UdfInode | null = null;
 
@@ -298,6 +304,7 @@ class Collector {
           this.unheld.addMissing(node, 'udf/extents', message, path);
           return false;
         }
+        this.#spend(node, map, path);
         inode.map = map;
         inode.size = node.size;
         if (map.copied > 0) this.copied.push(inode);
@@ -329,6 +336,20 @@ class Collector {
       default:
         return true;
     }
+  }
+
+  /** Bounds what sparse files of absurd size and shape may cost. */
+  #spend(node: TreeNode, map: FileMap, path: () => string): void {
+    this.#descriptors += map.descriptors;
+    if (map.copied > 0) {
+      const data = fileExtents(node).reduce((sum, { length }) => sum + length, 0);
+      this.#padding += Math.max(0, map.copied * UDF_BLOCK - data);
+    }
+    if (this.#descriptors <= MAX_ALL_DESCRIPTORS && this.#padding <= MAX_PADDING) return;
+    throw new VeneerError(
+      'udf/limit',
+      `Cannot store ${showPath(path())} in UDF: with it, sparse files need ${this.#descriptors} extents and ${this.#padding} zeros around their data`,
+    );
   }
 
   /** All whiteouts are names of one empty file, as far as its link count goes. */

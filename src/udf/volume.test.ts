@@ -21,6 +21,14 @@ import {
 } from './index.ts';
 
 const readSource = (_: number, at: number, length: number): Buffer => SOURCE_BYTES.subarray(at, at + length);
+/** The plainest volume over {@link SOURCE_BYTES}. */
+const PLAIN: UdfPlanOptions = {
+  names: 'bytes',
+  whiteouts: 'sidecar',
+  bases: [0],
+  firstBlock: SOURCE_BYTES.length / 512,
+  header: false,
+};
 const DIGEST = `sha256:${'12'.repeat(32)}`;
 
 /** A whole volume over {@link SOURCE_BYTES}. */
@@ -89,13 +97,7 @@ test('volume and sidecars together lose nothing', () => {
   fc.assert(
     fc.property(treeArbitrary(false), (tree) => {
       const expected = describeTree(tree, readSource);
-      const plan = planUdf(tree, {
-        names: 'bytes',
-        whiteouts: 'sidecar',
-        bases: [0],
-        firstBlock: SOURCE_BYTES.length / 512,
-        header: false,
-      });
+      const plan = planUdf(tree, PLAIN);
       const sidecar = attributeSidecar(tree, plan.unheld);
       const volume = makeVolume(tree);
       const shown = overlay(new UdfReader(bufferSource(volume)).readTree(), sidecar);
@@ -239,13 +241,7 @@ test('what has no place is told by path', () => {
   const implied = new TreeNode(S_IFDIR | 0o755);
   implied.implied = true;
   children!.set('implied', implied);
-  const plan = planUdf(tree, {
-    names: 'bytes',
-    whiteouts: 'sidecar',
-    bases: [0],
-    firstBlock: 128,
-    header: false,
-  });
+  const plan = planUdf(tree, PLAIN);
   const seen = plan.unheld.findings.map(({ code, path }) => `${code} ${path!.slice(0, 10)}`).sort();
   assert.deepEqual(seen, [
     'udf/implied implied',
@@ -305,13 +301,7 @@ test('files over 1 GiB and holes of terabytes are several extents', () => {
   const data = reader.readTree().root.children!.get('sparse')!;
   assert.deepEqual(data.extents, [{ offset: 2 ** 42, length: 4096, source: 0, at: 4096 }]);
   sparse.size = 2 ** 52;
-  const plan = planUdf(tree, {
-    names: 'bytes',
-    whiteouts: 'sidecar',
-    bases: [0],
-    firstBlock: 128,
-    header: false,
-  });
+  const plan = planUdf(tree, PLAIN);
   assert.deepEqual(
     plan.unheld.findings.map(({ code, path }) => [code, path]),
     [['udf/extents', 'sparse']],
@@ -336,13 +326,7 @@ test('directories with more links than can be counted', () => {
   const reader = new UdfReader(bufferSource(makeVolume(tree)));
   assert.equal(reader.readEntry(reader.rootBlock).nlink, 0xffff);
   assert.equal(reader.readEntry(blockOf(reader, 'f5')).nlink, 0xffff);
-  const plan = planUdf(tree, {
-    names: 'bytes',
-    whiteouts: 'sidecar',
-    bases: [0],
-    firstBlock: 128,
-    header: false,
-  });
+  const plan = planUdf(tree, PLAIN);
   assert.deepEqual(
     plan.unheld.findings.map(({ code }) => code),
     ['udf/links'],
@@ -353,6 +337,16 @@ test('a device beyond what the kernel can number is refused by path', () => {
   const tree = smallTree();
   tree.root.children!.get('null')!.devMajor = 4096;
   assert.throws(() => makeVolume(tree), /Cannot store device 4096:3 '\/null' in UDF/);
+});
+
+test('absurdly many holes are refused by path', () => {
+  const tree = smallTree();
+  for (let i = 0; i < 80; i++) {
+    const node = new TreeNode(S_IFREG);
+    node.size = 2 ** 47;
+    tree.root.children!.set(`hole ${String(i).padStart(2, '0')}`, node);
+  }
+  assert.throws(() => planUdf(tree, PLAIN), /Cannot store '\/hole \d\d' in UDF: .* need \d+ extents/);
 });
 
 test('damaged volumes are refused or read, and never hang', () => {
