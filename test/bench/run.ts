@@ -15,6 +15,7 @@ import { memoryContests } from './contests/memory.ts';
 import { pullContests } from './contests/pull.ts';
 import { readContests } from './contests/read.ts';
 import { mountContests, startContests } from './contests/start.ts';
+import { udfContests } from './contests/udf.ts';
 import { convertContests, indexContests, mergeContests } from './contests/writers.ts';
 import { CORPUS, corpusImages, PROJECT, TOOLS } from './inputs.ts';
 import { BenchLab } from './lab.ts';
@@ -24,6 +25,7 @@ import { type Report, renderReport } from './report.ts';
 const CONTESTS: Readonly<Record<string, (lab: BenchLab) => Contest[]>> = {
   pull: pullContests,
   index: indexContests,
+  udf: udfContests,
   merge: mergeContests,
   convert: convertContests,
   start: startContests,
