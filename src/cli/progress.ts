@@ -1,9 +1,6 @@
 /** Chooses how progress is shown, and gives the flag for it. */
 
-import { jsonRenderer } from '../progress/json.ts';
-import { lineRenderer } from '../progress/lines.ts';
 import type { ProgressRenderer, ProgressScreen } from '../progress/renderer.ts';
-import { terminalRenderer } from '../progress/terminal.ts';
 import type { CliContext } from './context.ts';
 
 export const PROGRESS_KINDS = ['auto', 'plain', 'json', 'none'] as const;
@@ -43,7 +40,13 @@ export async function withProgress<T>(
     color: terminal && !env.NO_COLOR,
     now: () => performance.now(),
   };
-  const renderer = chooseRenderer(progress, screen, terminal, stderr.isTTY === true, out.quiet || out.json);
+  const renderer = await chooseRenderer(
+    progress,
+    screen,
+    terminal,
+    stderr.isTTY === true,
+    out.quiet || out.json,
+  );
   out.beforeStderr = () => renderer.pause();
   try {
     return await work(renderer);
@@ -53,17 +56,20 @@ export async function withProgress<T>(
   }
 }
 
-function chooseRenderer(
+/** Loads a renderer only where something is shown. */
+async function chooseRenderer(
   kind: ProgressKind,
   screen: ProgressScreen,
   terminal: boolean,
   watched: boolean,
   silent: boolean,
-) {
-  if (kind === 'json') return jsonRenderer(screen);
-  if (kind === 'plain') return lineRenderer(screen);
+): Promise<ProgressRenderer> {
+  const lines = async (): Promise<ProgressRenderer> =>
+    (await import('../progress/lines.ts')).lineRenderer(screen);
+  if (kind === 'json') return (await import('../progress/json.ts')).jsonRenderer(screen);
+  if (kind === 'plain') return lines();
   if (kind === 'none' || silent) return SILENT;
-  if (terminal) return terminalRenderer(screen);
+  if (terminal) return (await import('../progress/terminal.ts')).terminalRenderer(screen);
   // A dumb terminal (an editor's shell, say) cannot redraw, but somebody is watching.
-  return watched ? lineRenderer(screen) : SILENT;
+  return watched ? lines() : SILENT;
 }

@@ -11,6 +11,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Contest, type ContestResult, runContest } from './contest.ts';
+import { diskContests, verityContests } from './contests/disk.ts';
 import { memoryContests } from './contests/memory.ts';
 import { pullContests } from './contests/pull.ts';
 import { readContests } from './contests/read.ts';
@@ -30,6 +31,8 @@ const CONTESTS: Readonly<Record<string, (lab: BenchLab) => Contest[]>> = {
   convert: convertContests,
   start: startContests,
   mount: mountContests,
+  disk: diskContests,
+  verity: verityContests,
   read: readContests,
   memory: memoryContests,
 };

@@ -197,7 +197,7 @@ describe('--dm-table', () => {
       kernel: 'sid',
       script: `
 mkdir -p ${lab.root}; mount -o ro $DISK0 ${lab.root}; cp /vm/files/* ${lab.directory}/
-sh ${lab.path('dm.sh')} app; mount -t erofs -o ro /dev/mapper/app /mnt; tree /mnt
+bash ${lab.path('dm.sh')} app; mount -t erofs -o ro /dev/mapper/app /mnt; tree /mnt
 umount /mnt; dmsetup remove app; for i in $(seq 50); do [ -n "$(losetup -a)" ] || break; sleep 0.1; done
 echo left; losetup -a`,
       disks: [{ path: makeExt4(lab.path('dm-store.img'), lab.root, 1500) }],

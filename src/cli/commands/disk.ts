@@ -123,11 +123,12 @@ FILE.vmdk.extra is written beside a VMDK when it needs bytes that stand in no fi
       }
       return undefined;
     };
+    const keep = flags.verity || format === 'raw';
     const { openFileInput, openStoredInput } = await import('../disk/input.ts');
     const devices = flags.device ?? [];
     if (isImageFile(image, devices)) return make(await openFileInput(image, devices, context.signal));
     return withStore(context, flags, async (store) =>
-      make(await openStoredInput(store, image, context.signal)),
+      make(await openStoredInput(store, image, { signal: context.signal, keep })),
     );
   },
 });

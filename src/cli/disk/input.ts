@@ -5,8 +5,6 @@ import { type DiskImage, flatSectors } from '../../disk/image.ts';
 import { readDiskImage } from '../../disk/open-image.ts';
 import type { ReadTail } from '../../disk/segments.ts';
 import { VeneerError } from '../../errors.ts';
-import { hashFile } from '../../store/hash-file.ts';
-import { takeLease } from '../../store/leases.ts';
 import type { ImageRecord } from '../../store/records.ts';
 import type { Store } from '../../store/store.ts';
 
@@ -23,17 +21,25 @@ export interface DiskInput {
   release(): void;
 }
 
+export interface StoredInputOptions {
+  readonly signal: AbortSignal;
+  /**
+   * Whether the files are read for long, so that a sweep must be kept away. What only points to them needs no lease
+   * (nor the time to load what locks): they must stay for as long as the disk is used, which is the user's part.
+   */
+  readonly keep: boolean;
+}
+
 /** Opens an image of the store. Throws what `mountable` throws. */
-export async function openStoredInput(store: Store, name: string, signal: AbortSignal): Promise<DiskInput> {
+export async function openStoredInput(
+  store: Store,
+  name: string,
+  { signal, keep }: StoredInputOptions,
+): Promise<DiskInput> {
   const { resolveImage } = await import('../../store/images.ts');
   const { mountable } = await import('../../store/mountable.ts');
   const record = resolveImage(store, name);
-  const lease = takeLease(store, `disk ${record.name}`, {
-    layers: record.layers.map(({ diffId }) => diffId),
-    chains: [record.chainId],
-    blobs: [],
-    downloads: [],
-  });
+  const release = keep ? await leaseImage(store, record) : () => {};
   try {
     const [files] = await mountable(store, record, 'merged', { signal });
     const { image, superblock } = readDiskImage(
@@ -53,12 +59,23 @@ export async function openStoredInput(store: Store, name: string, signal: AbortS
       digest: files!.digest,
       deviceDigests: files!.devices.map(({ tag }) => `sha256:${tag}`),
       stored: { store, record },
-      release: () => lease.release(),
+      release,
     };
   } catch (error) {
-    lease.release();
+    release();
     throw error;
   }
+}
+
+async function leaseImage(store: Store, record: ImageRecord): Promise<() => void> {
+  const { takeLease } = await import('../../store/leases.ts');
+  const lease = takeLease(store, `disk ${record.name}`, {
+    layers: record.layers.map(({ diffId }) => diffId),
+    chains: [record.chainId],
+    blobs: [],
+    downloads: [],
+  });
+  return () => lease.release();
 }
 
 /** Opens an EROFS file. What its device table does not name by a digest is hashed when that is asked for. */
@@ -67,6 +84,7 @@ export async function openFileInput(
   devices: readonly string[],
   signal: AbortSignal,
 ): Promise<DiskInput> {
+  const { hashFile } = await import('../../store/hash-file.ts');
   const files = devices.map((device) => resolve(device));
   const { image, superblock } = readDiskImage(resolve(path), files);
   const deviceDigests = await Promise.all(

@@ -12,7 +12,7 @@ export async function rootHashOf(
   name: string,
   { signal, onProgress }: { signal: AbortSignal; onProgress: OnProgress },
 ): Promise<string> {
-  const input = await openStoredInput(store, name, signal);
+  const input = await openStoredInput(store, name, { signal, keep: true });
   const source = new DiskSource(planRuns(planFlat(input.image, null, readTail)));
   const id = 'root-hash';
   const size = flatSize(input.image);

@@ -25,7 +25,7 @@ export async function makeVerityDisk(
   options: VerityMountOptions,
 ): Promise<VerityDisk> {
   const { rootHash, signature, cert, signal } = options;
-  const input = await openStoredInput(store, name, signal);
+  const input = await openStoredInput(store, name, { signal, keep: true });
   try {
     const tree = await flatTree(input, null, { signal });
     if (rootHash !== undefined && rootHash !== tree.rootHash) {

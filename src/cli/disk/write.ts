@@ -2,16 +2,16 @@
 import { createHash } from 'node:crypto';
 import { ftruncateSync, realpathSync } from 'node:fs';
 import { basename, dirname, relative, resolve } from 'node:path';
-import { linearScript } from '../../disk/dm-table.ts';
 import { type DiskExtent, diskExtents, placeExtra, writeExtra } from '../../disk/extra.ts';
-import { type PlacedPartition, planFlat, planPartitioned } from '../../disk/image.ts';
-import { type RawReport, writeRaw } from '../../disk/raw.ts';
+import { planFlat } from '../../disk/image.ts';
+import type { PlacedPartition } from '../../disk/partitioned.ts';
+import type { RawReport } from '../../disk/raw.ts';
 import { type DiskPlan, SECTOR } from '../../disk/segments.ts';
 import { writeVmdk } from '../../disk/vmdk.ts';
 import type { OnProgress } from '../../progress/events.ts';
 import { OutputFile } from '../output-file.ts';
 import { type DiskInput, readTail } from './input.ts';
-import { fileTrees, flatTree, type MadeTree, type TreeRoom } from './trees.ts';
+import type { MadeTree, TreeRoom } from './trees.ts';
 
 export type DiskFormat = 'vmdk' | 'raw' | 'dm-table';
 
@@ -67,6 +67,7 @@ export async function writeDisk(input: DiskInput, request: DiskRequest): Promise
       partitions,
     };
     if (request.format === 'raw') {
+      const { writeRaw } = await import('../../disk/raw.ts');
       const raw = await progress(request, `write ${request.output}`, written.size, (onProgress) =>
         writeRaw(output.fd, plan, { signal: request.signal, onProgress }),
       );
@@ -80,7 +81,10 @@ export async function writeDisk(input: DiskInput, request: DiskRequest): Promise
     }
     const nameOf = fileNames(request, room);
     const extents = diskExtents(plan, placed, input.image.primary.path, nameOf);
-    const text = request.format === 'vmdk' ? vmdkText(input, plan, extents, trees) : linearScript(extents);
+    const text =
+      request.format === 'vmdk'
+        ? vmdkText(input, plan, extents, trees)
+        : (await import('../../disk/dm-table.ts')).linearScript(extents);
     output.write(Buffer.from(text), 0);
     await new Promise((done) => setImmediate(done));
     request.signal.throwIfAborted();
@@ -111,6 +115,7 @@ async function planDisk(
       const { fd } = openExtra();
       room = { fd, path: `/proc/self/fd/${fd}`, size: 0 };
     }
+    const { fileTrees, flatTree } = await import('./trees.ts');
     const total = planFlat(input.image, null, readTail).sectors * SECTOR;
     trees = await progress(request, `hash ${input.name}`, total, async (onProgress) => {
       const options = { signal: request.signal, onProgress };
@@ -120,6 +125,7 @@ async function planDisk(
   if (!request.gpt)
     return { plan: planFlat(input.image, trees[0] ?? null, readTail), trees, partitions: [], room };
   const identity = Buffer.from(input.digest.slice(input.digest.indexOf(':') + 1), 'hex');
+  const { planPartitioned } = await import('../../disk/partitioned.ts');
   const options = { identity, trees: request.verity ? trees : null };
   return { ...planPartitioned(input.image, options, readTail), trees, room };
 }
