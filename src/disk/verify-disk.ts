@@ -5,6 +5,7 @@ import { HASH_BLOCK_SIZE, readSuperblock, TreeChecker, treeUuid, writeSuperblock
 import { type FoundArea, type FoundErofs, type FoundTree, findContent, slice } from './content.ts';
 import { hasPlainMbr } from './gpt.ts';
 import type { OpenDisk } from './open-disk.ts';
+import { SECTOR } from './segments.ts';
 
 export interface VerifyDiskOptions {
   /** Hex; default what a VMDK of ours says. For disks with partitions one a partition, separated by commas. */
@@ -49,6 +50,8 @@ class DiskCheck {
       this.report.problems.push(`${path} (the descriptor) was changed after it was written`);
     this.report.problems.push(...problems);
     if (problems.length > 0) return;
+    const volume = vmdk?.database['veneer.udf.parts'];
+    if (volume !== undefined) return this.#volume(volume);
     const content = findContent(source);
     this.report.problems.push(...content.problems);
     if (content.whole === null && !hasPlainMbr(source))
@@ -82,6 +85,24 @@ class DiskCheck {
       if (hashes.length === 0)
         this.report.unchecked.push(`the hash tree ${nameOf(area)}: no root hash is known`);
       else await this.#tree(area, area.tree!, hashes[i]!);
+    }
+  }
+
+  /** A UDF disk: every part against the digest that the descriptor gives, `SECTORS@sha256:HEX,…`. */
+  async #volume(parts: string): Promise<void> {
+    let at = 0;
+    for (const part of parts.split(',')) {
+      const match = /^(\d{1,12})@sha256:([0-9a-f]{64})$/.exec(part);
+      const size = Number(match?.[1] ?? 0) * SECTOR;
+      if (match === null || at + size > this.#disk.source.size) {
+        this.report.problems.push(`${this.#disk.path} names a part that is not on the disk: ${part}`);
+        return;
+      }
+      const hash = createHash('sha256');
+      await this.#read(at, size, (chunk) => void hash.update(chunk));
+      if (hash.digest('hex') !== match[2])
+        this.report.problems.push(`${size} bytes${this.#where(at)} have not the digest sha256:${match[2]}`);
+      at += size;
     }
   }
 

@@ -311,6 +311,22 @@ describe('veneer disk', () => {
     assert.equal(wrong.code, 1);
   });
 
+  it('makes UDF disks, and finds what is damaged on them', async () => {
+    const { mountOptions, size } = await json<{ mountOptions: string[]; size: number }>(
+      ...['disk', '-f', '--format', 'udf', '-o', 'u.vmdk', 'app:1'],
+    );
+    assert.ok(mountOptions.some((option) => option.startsWith('anchor=')) && size % 512 === 0);
+    assert.equal((await run('verify', 'u.vmdk')).code, 0);
+    const [tar] = stored('layers', 'layer.tar').filter((path) => statSync(path).size > 100_000);
+    for (const path of [tar!, lab.path('u.vmdk.extra')]) {
+      const ran = await damaged(path, 700, () => run('verify', 'u.vmdk'));
+      assert.equal(ran.code, 1);
+      assert.ok(ran.text.includes(path), ran.text);
+    }
+    for (const words of [['--verity'], ['--gpt']])
+      assert.equal((await run('disk', '-f', '--format', 'udf', ...words, '-o', 'u.vmdk', 'app:1')).code, 2);
+  });
+
   it('keeps trees while the image is there, and no longer', async () => {
     await json('disk', '-f', '--verity', '-o', 'k.vmdk', 'app:1');
     await run('gc');

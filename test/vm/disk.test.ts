@@ -209,6 +209,23 @@ echo left; losetup -a`,
   });
 });
 
+describe('--format udf', () => {
+  for (const kernel of ['bookworm', 'sid'] as const) {
+    it(`shows all of an image on ${kernel}`, LONG, async (t) => {
+      if (!requireVm(t, kernel)) return;
+      // one owner and whole seconds: what UDF holds
+      await lab.pull('udf:1', manyLayers().slice(20, 40));
+      const { mountOptions } = await veneer('disk', '-f', '--format', 'udf', '-o', 'udf.vmdk', 'udf:1');
+      const output = await boot(t, {
+        kernel,
+        script: `modprobe udf; mount -t udf -o ${(mountOptions as string[]).join(',')} /dev/vda /mnt; tree /mnt`,
+        disks: [vmdk(lab.path('udf.vmdk'))],
+      });
+      assert.deepEqual(lines(output), lines(await expectedTree('udf:1')));
+    });
+  }
+});
+
 /** Process 1 of a guest that has nothing but our disk: mounts it as its root and becomes its shell. */
 const ROOT_INIT = `#!/bin/busybox sh
 B=/usr/bin/busybox

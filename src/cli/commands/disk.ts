@@ -4,6 +4,7 @@ import { formatBytes, formatCount } from '../../progress/units.ts';
 import { asText, defineCommand } from '../command.ts';
 import type { CliContext, CommonFlags } from '../context.ts';
 import type { DiskInput } from '../disk/input.ts';
+import type { UdfDisk } from '../disk/udf.ts';
 import type { DiskFormat, WrittenDisk } from '../disk/write.ts';
 import { IMAGE_FLAGS, type ImageFlags } from '../image-flags.ts';
 import { FORCE_FLAG, OutputFile } from '../output-file.ts';
@@ -17,6 +18,7 @@ type Flags = ImageFlags &
     readonly dmTable: boolean;
     readonly gpt: boolean;
     readonly relative: boolean;
+    readonly format: 'erofs' | 'udf';
     readonly verity: boolean;
     readonly sign?: string;
     readonly cert?: string;
@@ -45,6 +47,9 @@ A .vmdk is a text that points to the files of the store: nothing is copied, and 
 stays in the store. A .raw file stands for itself; it shares blocks with the store where the file system can
 (Btrfs, XFS), and is a copy elsewhere. --dm-table writes a script that makes a device-mapper device of the files.
 
+--format udf makes the disk for kernels without EROFS: all tars and a UDF volume over them, in the words of mount(8) that
+are printed. What UDF cannot hold is told.
+
 --verity puts a dm-verity hash tree behind the data and prints its root hash: whoever opens the disk with that
 hash can trust every byte of it. --gpt gives every layer a partition of its own (with --verity: each with a tree and
 a root hash of its own) for guests that put layers together themselves.
@@ -59,6 +64,7 @@ FILE.vmdk.extra is written beside a VMDK when it needs bytes that stand in no fi
       'disk --verity --sign key.pem --cert cert.pem -o app.vmdk app:latest',
       'and app.vmdk.p7s, the signed root hash',
     ],
+    ['disk --format udf -o app.vmdk app:latest', 'for a guest without EROFS'],
     ['disk inspect app.vmdk', 'what it is made of'],
     ['verify app.vmdk', 'read all of it and compare with its digests'],
   ],
@@ -67,6 +73,12 @@ FILE.vmdk.extra is written beside a VMDK when it needs bytes that stand in no fi
       output: text('FILE', 'Name of the disk; it ends in .vmdk or .raw (or .img)'),
       dmTable: switchedOn('Write a script that sets up a device-mapper device instead'),
       gpt: switchedOn('One partition a layer'),
+      format: {
+        kind: 'enum',
+        values: ['erofs', 'udf'],
+        default: 'erofs',
+        brief: 'File system of the disk',
+      },
       relative: switchedOn('VMDK: name the files of the store relative to FILE'),
       verity: switchedOn('Put a dm-verity hash tree behind the data'),
       sign: text('KEY', 'With --verity: sign the root hash into FILE.p7s (PEM key)'),
@@ -114,6 +126,8 @@ FILE.vmdk.extra is written beside a VMDK when it needs bytes that stand in no fi
       throw usageError('disk', '--sign and --cert go together');
     if ((flags.sign ?? flags.annotate) !== undefined && (!flags.verity || flags.gpt))
       throw usageError('disk', '--sign and --annotate need --verity without --gpt: one root hash');
+    if (flags.format === 'udf' && (flags.verity || flags.gpt))
+      throw usageError('disk', '--format udf goes without --verity and --gpt');
     if (flags.relative && format !== 'vmdk') throw usageError('disk', '--relative is for VMDKs');
     const make = async (input: DiskInput): Promise<undefined> => {
       try {
@@ -123,7 +137,7 @@ FILE.vmdk.extra is written beside a VMDK when it needs bytes that stand in no fi
       }
       return undefined;
     };
-    const keep = flags.verity || format === 'raw';
+    const keep = flags.verity || format === 'raw' || flags.format === 'udf';
     const { openFileInput, openStoredInput } = await import('../disk/input.ts');
     const devices = flags.device ?? [];
     if (isImageFile(image, devices)) return make(await openFileInput(image, devices, context.signal));
@@ -153,8 +167,19 @@ async function makeDisk(
 ): Promise<void> {
   const { writeDisk } = await import('../disk/write.ts');
   const { gpt, verity, relative, force } = flags;
+  const udf = flags.format === 'udf' ? await udfVolume(context, input) : null;
   const disk = await withProgress(context, flags, ({ onProgress }) =>
-    writeDisk(input, { output, format, gpt, verity, relative, force, signal: context.signal, onProgress }),
+    writeDisk(input, {
+      output,
+      format,
+      gpt,
+      verity,
+      udf,
+      relative,
+      force,
+      signal: context.signal,
+      onProgress,
+    }),
   );
   const signature = flags.sign === undefined ? null : await sign(disk, flags.sign, flags.cert!, force);
   let annotation: string | null = null;
@@ -162,8 +187,18 @@ async function makeDisk(
     const { writeAnnotation } = await import('../disk/annotation.ts');
     annotation = writeAnnotation(flags.annotate, input, disk.trees[0]!, signature?.bytes ?? null);
   }
-  const facts = { ...summary(disk), signature: signature?.path ?? null, annotation };
+  const mountOptions = udf?.mountOptions ?? null;
+  const facts = { ...summary(disk), mountOptions, signature: signature?.path ?? null, annotation };
   context.out.result(facts, () => describe(input, disk, facts));
+}
+
+async function udfVolume({ out }: CliContext, input: DiskInput): Promise<UdfDisk> {
+  const { stored } = input;
+  if (stored === null) throw usageError('disk', '--format udf is for images of the store');
+  const { makeUdfDisk } = await import('../disk/udf.ts');
+  const udf = makeUdfDisk({ ...input, stored });
+  out.findings(udf.findings);
+  return udf;
 }
 
 async function sign(
@@ -203,10 +238,16 @@ function summary(disk: WrittenDisk) {
   };
 }
 
+interface DiskFacts {
+  readonly mountOptions: readonly string[] | null;
+  readonly signature: string | null;
+  readonly annotation: string | null;
+}
+
 function describe(
   input: DiskInput,
   disk: WrittenDisk,
-  { signature, annotation }: { signature: string | null; annotation: string | null },
+  { mountOptions, signature, annotation }: DiskFacts,
 ): string[] {
   const { output, size, extra, trees, partitions, raw } = disk;
   const layers = formatCount(input.image.devices.length, 'layer');
@@ -230,6 +271,7 @@ function describe(
       `  hash offset ${hashOffset(dataBlocks * dataBlockSize)}, data blocks of ${dataBlockSize} bytes`,
     );
   }
+  if (mountOptions !== null) lines.push(`  mount -t udf -o ${mountOptions.join(',')} DEVICE DIR`);
   if (signature !== null) lines.push(`  signature ${signature}`);
   if (annotation !== null) lines.push(`  annotation in ${annotation}`);
   return lines;

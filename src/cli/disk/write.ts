@@ -6,12 +6,13 @@ import { type DiskExtent, diskExtents, placeExtra, writeExtra } from '../../disk
 import { planFlat } from '../../disk/image.ts';
 import type { PlacedPartition } from '../../disk/partitioned.ts';
 import type { RawReport } from '../../disk/raw.ts';
-import { type DiskPlan, SECTOR } from '../../disk/segments.ts';
+import { type DiskPlan, SECTOR, SegmentList } from '../../disk/segments.ts';
 import { writeVmdk } from '../../disk/vmdk.ts';
 import type { OnProgress } from '../../progress/events.ts';
 import { OutputFile } from '../output-file.ts';
 import { type DiskInput, readTail } from './input.ts';
 import type { MadeTree, TreeRoom } from './trees.ts';
+import type { UdfDisk } from './udf.ts';
 
 export type DiskFormat = 'vmdk' | 'raw' | 'dm-table';
 
@@ -20,6 +21,8 @@ export interface DiskRequest {
   readonly format: DiskFormat;
   readonly gpt: boolean;
   readonly verity: boolean;
+  /** The disk is this volume instead of the EROFS image. */
+  readonly udf: UdfDisk | null;
   /** VMDK: name files relative to the descriptor. */
   readonly relative: boolean;
   readonly force: boolean;
@@ -83,7 +86,7 @@ export async function writeDisk(input: DiskInput, request: DiskRequest): Promise
     const extents = diskExtents(plan, placed, input.image.primary.path, nameOf);
     const text =
       request.format === 'vmdk'
-        ? vmdkText(input, plan, extents, trees)
+        ? vmdkText(request, input, plan, extents, trees)
         : (await import('../../disk/dm-table.ts')).linearScript(extents);
     output.write(Buffer.from(text), 0);
     await new Promise((done) => setImmediate(done));
@@ -108,6 +111,7 @@ async function planDisk(
   request: DiskRequest,
   openExtra: () => OutputFile,
 ): Promise<PlannedDisk> {
+  if (request.udf !== null) return { plan: planVolume(request.udf), trees: [], partitions: [], room: null };
   let room: TreeRoom | null = null;
   let trees: MadeTree[] = [];
   if (request.verity) {
@@ -130,6 +134,13 @@ async function planDisk(
   return { ...planPartitioned(input.image, options, readTail), trees, room };
 }
 
+function planVolume({ parts, trailer }: UdfDisk): DiskPlan {
+  const list = new SegmentList(readTail);
+  for (const [i, part] of parts.entries()) list.addFile(`layer ${i + 1}`, part, part.size / SECTOR);
+  list.addBytes('UDF trailer', trailer);
+  return list.finish();
+}
+
 /** How the output calls the files that it points to; null is the extra file. */
 function fileNames(request: DiskRequest, room: TreeRoom | null): (path: string | null) => string {
   const extra = extraName(request.output);
@@ -148,12 +159,14 @@ function fileNames(request: DiskRequest, room: TreeRoom | null): (path: string |
 }
 
 function vmdkText(
+  request: DiskRequest,
   input: DiskInput,
   plan: DiskPlan,
   extents: readonly DiskExtent[],
   trees: readonly MadeTree[],
 ): string {
-  const notes: Record<string, string> = { fsmeta: input.digest };
+  const notes: Record<string, string> =
+    request.udf === null ? { fsmeta: input.digest } : { 'udf.parts': volumeDigests(request.udf) };
   if (input.stored !== null) notes.manifest = input.stored.record.manifest.digest;
   if (trees.length > 0) notes['verity.roothash'] = trees.map(({ rootHash }) => rootHash).join(',');
   const cid = createHash('sha256')
@@ -162,6 +175,15 @@ function vmdkText(
     .readUInt32BE();
   // all ones and all ones but the last have meanings of their own
   return writeVmdk({ extents, cid: cid & 0x7fffffff, notes });
+}
+
+/** Lengths and digests of all that stands on a UDF disk, for `veneer verify`. */
+function volumeDigests({ parts, trailer }: UdfDisk): string {
+  const last = {
+    size: trailer.length,
+    digest: `sha256:${createHash('sha256').update(trailer).digest('hex')}`,
+  };
+  return [...parts, last].map(({ size, digest }) => `${size / SECTOR}@${digest}`).join(',');
 }
 
 async function progress<T>(
