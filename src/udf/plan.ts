@@ -31,7 +31,7 @@ import { joinPath, showPath } from '../tree/path.ts';
 import { type FileMap, MAX_DESCRIPTORS, mapFile } from './file-map.ts';
 import { AED, DEVICE_EA, FE_ROOM, FID, SHORT_AD, UDF_BLOCK, VDS_BLOCKS } from './format.ts';
 import { encodeName, encodeTarget, type NameEncoding, whyNoName } from './names.ts';
-import { MAX_LINKS, Unheld } from './unheld.ts';
+import { isWhiteoutDevice, MAX_LINKS, Unheld } from './unheld.ts';
 
 export interface UdfPlanOptions {
   /** How names are stored, see names.ts. */
@@ -266,6 +266,11 @@ class Collector {
       const target = showPath(node.lowerLink);
       const message = `left out: a hard link to ${target} of a lower layer, which one layer alone does not have`;
       this.unheld.addLost('udf/lower-link', message, path);
+      return null;
+    }
+    if (isWhiteoutDevice(node)) {
+      const message = 'left out: a character device 0:0, which overlayfs takes for a whiteout';
+      this.unheld.addLost('udf/device-zero', message, path);
       return null;
     }
     const reason = whyNoName(name, this.#options.names);

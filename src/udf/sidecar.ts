@@ -9,7 +9,7 @@
  */
 import { copyAttributes } from '../tree/merge.ts';
 import { type FileTree, S_IFDIR, S_IFMT, S_IFREG, TreeNode } from '../tree/node.ts';
-import type { Unheld } from './unheld.ts';
+import { isWhiteoutDevice, type Unheld } from './unheld.ts';
 
 /** On a file whose data is in a lower layer, under the same name. */
 export const XATTR_METACOPY = 'trusted.overlay.metacopy';
@@ -94,10 +94,12 @@ function copyInode(node: TreeNode, withData: boolean): TreeNode {
 /** The whiteout sidecar, or null when the layer hides nothing. */
 export function whiteoutSidecar(tree: FileTree): FileTree | null {
   const top = walkFrames(tree.root, (frame) => {
-    const { whiteouts, opaque } = frame.node;
-    if (whiteouts === null && !opaque) return;
+    const { children, whiteouts, opaque } = frame.node;
+    const hidden = new Set(whiteouts);
+    for (const [name, child] of children!) if (isWhiteoutDevice(child)) hidden.add(name);
+    if (hidden.size === 0 && !opaque) return;
     const made = ensure(frame);
-    made.whiteouts = whiteouts;
+    if (hidden.size > 0) made.whiteouts = hidden;
     made.opaque = opaque;
   });
   // its directories never show their attributes: the layer's own lie above them

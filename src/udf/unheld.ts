@@ -9,6 +9,13 @@ const NO_OWNER = 0xffffffff;
 /** `FileLinkCount` has 16 bits. */
 export const MAX_LINKS = 0xffff;
 
+/**
+ * A character device 0:0 that a layer really holds. Inside UDF overlayfs makes half a whiteout of it: listed, but
+ * not to be found. So it is left out, and the whiteout sidecar hides its name, as an EROFS layer does.
+ */
+export const isWhiteoutDevice = (node: TreeNode): boolean =>
+  (node.mode & S_IFMT) === S_IFCHR && node.devMajor === 0 && node.devMinor === 0;
+
 export class Unheld {
   readonly #findings = new FindingList('udf');
   readonly #lost = new FindingList('udf');
@@ -68,9 +75,6 @@ export class Unheld {
     if (node.implied && path() !== '') {
       const message = 'no entry describes this directory: in an overlay it hides the attributes it has below';
       this.addLost('udf/implied', message, path);
-    }
-    if ((node.mode & S_IFMT) === S_IFCHR && node.devMajor === 0 && node.devMinor === 0) {
-      this.addLost('udf/device-zero', 'a character device 0:0, which overlayfs takes for a whiteout', path);
     }
   }
 }

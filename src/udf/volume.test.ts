@@ -134,6 +134,11 @@ test('the whiteout sidecar has the whiteouts and nothing else', () => {
   assert.deepEqual([...dir.whiteouts!], ['gone', 'lost']);
   assert.equal(dir.opaque, true);
   assert.equal(dir.children!.size, 0);
+  const device = root.children!.get('null')!;
+  device.devMajor = 0;
+  device.devMinor = 0;
+  assert.deepEqual([...whiteoutSidecar({ root, sources: [], findings: [] })!.root.whiteouts!], ['null']);
+  device.devMinor = 3;
   root.children!.delete('dir');
   assert.equal(whiteoutSidecar({ root, sources: [], findings: [] }), null);
 });
@@ -241,9 +246,11 @@ test('what has no place is told by path', () => {
   const implied = new TreeNode(S_IFDIR | 0o755);
   implied.implied = true;
   children!.set('implied', implied);
+  children!.set('zero', new TreeNode(S_IFCHR));
   const plan = planUdf(tree, PLAIN);
   const seen = plan.unheld.findings.map(({ code, path }) => `${code} ${path!.slice(0, 10)}`).sort();
   assert.deepEqual(seen, [
+    'udf/device-zero zero',
     'udf/implied implied',
     'udf/lower-link lower',
     `udf/name ${'x'.repeat(10)}`,
@@ -252,7 +259,11 @@ test('what has no place is told by path', () => {
     'udf/time null',
     'udf/xattrs file',
   ]);
-  assert.deepEqual(plan.unheld.lost.map(({ code }) => code).sort(), ['udf/implied', 'udf/lower-link']);
+  assert.deepEqual(plan.unheld.lost.map(({ code }) => code).sort(), [
+    'udf/device-zero',
+    'udf/implied',
+    'udf/lower-link',
+  ]);
 });
 
 test('a file of many extents takes blocks of its own for them, and comes back', () => {

@@ -1,5 +1,5 @@
 /** What a UDF volume must show of a tree, said independently of the planner: everything that has a place in UDF. */
-import { type FileTree, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, TreeNode } from '../../src/tree/node.ts';
+import { type FileTree, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, TreeNode } from '../../src/tree/node.ts';
 
 export interface ViewOptions {
   readonly names: 'bytes' | 'unicode';
@@ -62,7 +62,8 @@ export function heldTree(tree: FileTree, options: ViewOptions): FileTree {
       if (names.length > 0) to.whiteouts = new Set(names);
     }
     for (const [name, child] of from.children!) {
-      if (child.lowerLink !== null || !hasPlace(name, options)) continue;
+      const whiteout = (child.mode & S_IFMT) === S_IFCHR && child.devMajor === 0 && child.devMinor === 0;
+      if (whiteout || child.lowerLink !== null || !hasPlace(name, options)) continue;
       let copy = copies.get(child);
       if (copy === undefined) {
         copy = copyHeld(child);
