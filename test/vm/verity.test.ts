@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, describe, it, type TestContext } from 'node:test';
 import { CliLab, parseLines } from '../e2e/run-veneer.ts';
+import { makeCertificates } from '../support/certificates.ts';
 import { noise } from '../support/image-builder.ts';
 import { requireTool } from '../support/require-tool.ts';
 import { archive, dir, file, symlink, whiteout } from '../support/tar-builder.ts';
@@ -21,6 +22,16 @@ const LAYERS = [
 
 let disks: Promise<{ veneer: string; store: string; empty: string }> | undefined;
 
+/** A signature by somebody whom no kernel trusts. */
+async function signDisk(t: TestContext): Promise<string | null> {
+  const made = await makeCertificates(t, 'DNS:signer');
+  if (made === null) return null;
+  const words = ['--sign', made.key, '--cert', made.certificate];
+  const ran = await lab.veneer(['disk', '-f', '--verity', ...words, '-o', 'app.vmdk', 'app:1']);
+  assert.equal(ran.code, 0, ran.stderr);
+  return lab.path('app.vmdk.p7s');
+}
+
 async function makeDisks(): Promise<{ veneer: string; store: string; empty: string }> {
   await lab.pull('app:1', LAYERS);
   return {
@@ -34,19 +45,15 @@ async function runIn(
   t: TestContext,
   kernel: VmKernel,
   script: string,
-  more: readonly string[] = [],
+  files: readonly string[] = [],
 ): Promise<ReadonlyMap<string, string>> {
   disks ??= makeDisks();
   const { veneer, store, empty } = await disks;
   const { status, output } = await runVm({
     kernel,
     script: `${USE_VENEER}\n${TREE_FUNCTION}\nsection() { printf '== %s\\n' "$1"; }\nmkdir -p /mnt/a /mnt/b /store\n${script}`,
-    disks: [
-      { path: veneer },
-      { path: store, access: 'snap' },
-      { path: empty, access: 'snap' },
-      ...more.map((path) => ({ path, format: 'vmdk' as const })),
-    ],
+    disks: [{ path: veneer }, { path: store, access: 'snap' }, { path: empty, access: 'snap' }],
+    files: files.map((path) => ({ path })),
     memory: VENEER_MEMORY,
     timeout: 600,
     signal: t.signal,
@@ -70,6 +77,7 @@ section type; stat -f -c %T /mnt/a; cat /sys/block/dm-*/dm/name | wc -l
 section verity; tree /mnt/a
 section unmount; veneer umount /mnt/a >/dev/null; left
 section wrong; veneer mount --verity --root-hash ${'0'.repeat(64)} app:1 /mnt/a 2>&1 && exit 1
+section signature; veneer mount --verity --signature /vm/files/app.vmdk.p7s app:1 /mnt/a 2>&1 && exit 1
 section writable; veneer mount --verity --rw app:1 /mnt/a >/dev/null; echo new >/mnt/a/usr/small; cat /mnt/a/usr/small
 veneer umount /mnt/a >/dev/null; left
 # one byte of the first file's data, in the tar
@@ -90,7 +98,11 @@ describe('veneer mount --verity', () => {
   for (const kernel of ['bpo', 'sid'] as const) {
     it(`reads what is sound and nothing else on ${kernel}`, { timeout: 900_000 }, async (t) => {
       if (!requireVm(t, kernel) || requireTool(t, 'mke2fs') === null) return;
-      const said = await runIn(t, kernel, MOUNT_SCRIPT);
+      disks ??= makeDisks();
+      await disks;
+      const signature = await signDisk(t);
+      if (signature === null) return;
+      const said = await runIn(t, kernel, MOUNT_SCRIPT, [signature]);
       assert.equal(said.get('verity'), said.get('plain'));
       assert.match(said.get('plain')!, /^bin [0-9a-f]{64}\nodd [0-9a-f]{64}\nusr [0-9a-f]{64}$/);
       const record = parseLines(said.get('record')!)[0] as {
@@ -101,6 +113,7 @@ describe('veneer mount --verity', () => {
       assert.equal(said.get('type'), 'erofs\n2');
       assert.equal(said.get('unmount'), '');
       assert.match(said.get('wrong')!, /its root hash is [0-9a-f]{64}, wanted is 0{64}/);
+      assert.match(said.get('signature')!, /the kernel does not accept its signature/);
       assert.equal(said.get('writable'), 'new');
       assert.equal(said.get('unchecked'), 'read');
       assert.match(said.get('checked')!, /Input\/output error\nsmall$/);
