@@ -17,6 +17,8 @@ export class XattrReader {
   readonly #sharedAt: number;
   /** By id: what many inodes share is read once. */
   readonly #shared = new Map<number, ReadEntry>();
+  /** Bytes of names and values that were read; what inodes share counts once. */
+  text = 0;
 
   constructor(image: ImageBytes, sharedAt: number) {
     this.#image = image;
@@ -71,6 +73,7 @@ export class XattrReader {
     if ((index & XATTR_LONG_PREFIX) !== 0)
       throw corruptInode(nid, `an xattr has the long prefix ${index & ~XATTR_LONG_PREFIX}`);
     const text = this.#image.text(at + XATTR_ENTRY.size, nameLength + valueLength, what);
+    this.text += text.length;
     return {
       name: joinXattrName(index, text.slice(0, nameLength)),
       value: text.slice(nameLength),

@@ -58,6 +58,13 @@ export interface DiskInode {
   readonly xattrSize: number;
 }
 
+/** What a tree takes in memory, counted as `TreeLimits` of the tree room does. */
+export interface TreeSize {
+  readonly nodes: number;
+  /** Bytes. */
+  readonly text: number;
+}
+
 /** Linux: symlink targets are shorter than PATH_MAX. */
 const MAX_SYMLINK = 4095;
 /** More than any directory of a real image; bounds the memory that a forged size can claim. */
@@ -69,6 +76,7 @@ export class ErofsReader {
   readonly #data: DataReader;
   readonly #xattrs: XattrReader;
   readonly #merged: boolean;
+  #held: TreeSize = { nodes: 0, text: 0 };
 
   constructor(source: ByteSource) {
     this.#image = new ImageBytes(source);
@@ -82,6 +90,12 @@ export class ErofsReader {
   /** Bytes of the image file. */
   get size(): number {
     return this.#image.size;
+  }
+
+  /** The size of the tree that {@link readTree} gave, for who holds several of them. */
+  get treeSize(): TreeSize {
+    const { nodes, text } = this.#held;
+    return { nodes, text: text + this.#xattrs.text };
   }
 
   /**
@@ -108,7 +122,10 @@ export class ErofsReader {
     const pending: { directory: TreeNode; inode: DiskInode; depth: number }[] = [
       { directory: root, inode: rootInode, depth: 0 },
     ];
-    let held = 0;
+    let held = 1;
+    let text = 0;
+    /** Attributes, and pieces of files that are in pieces. */
+    let more = 0;
     for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
       const { directory, inode, depth } = next;
       const children = directory.children!;
@@ -116,6 +133,7 @@ export class ErofsReader {
         throw tooMuch(inode.nid, `it is more than ${DEFAULT_LIMITS.depth} directories deep`);
       this.readDirectory(inode, (name, nid) => {
         if (name === '.' || name === '..') return;
+        text += name.length;
         let node = seen.get(nid);
         if (node === undefined) {
           const child = this.readInode(nid);
@@ -124,6 +142,8 @@ export class ErofsReader {
           if (isDirectory) pending.push({ directory: node!, inode: child, depth: depth + 1 });
           if (isDirectory || child.nlink > 1 || node === null) seen.set(nid, node);
           held += isDirectory ? DIRECTORY_COST : 1;
+          text += node?.target.length ?? 0;
+          more += (node?.extents?.length ?? 0) + (node?.xattrs?.size ?? 0);
         } else {
           if (node?.children) throw corruptInode(nid, 'a directory has two names');
           held++;
@@ -140,6 +160,7 @@ export class ErofsReader {
         }
       });
     }
+    this.#held = { nodes: held + more, text };
     return root;
   }
 

@@ -1,44 +1,24 @@
 /** Metadata images over several layers: the merged image of a chain, and single layers that lean on lower ones. */
 import { randomBytes } from 'node:crypto';
-import { closeSync, mkdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { ErofsReader, fittingBlockSize, planImage } from '../erofs/index.ts';
-import { VeneerError } from '../errors.ts';
+import { fittingBlockSize, planImage } from '../erofs/index.ts';
 import { chainIds } from '../oci/digest.ts';
-import { DEFAULT_LIMITS } from '../tree/build.ts';
 import { mergeLayers } from '../tree/merge.ts';
 import type { FileTree } from '../tree/node.ts';
 import { resolveLayer } from '../tree/resolve.ts';
 import { discard, publishDirectory, writeNewFile } from './atomic.ts';
 import { chainOf } from './chain-ids.ts';
 import { findChainRecord, leansOnChain } from './chain-records.ts';
-import { DataFiles, fileSource, openStored } from './data-files.ts';
+import { DataFiles } from './data-files.ts';
 import { writeImageFile } from './image-file.ts';
 import { storeError } from './io-errors.ts';
-import { layerImage, readLayer } from './layers.ts';
+import { LayerTrees, readLayerTree } from './layer-trees.ts';
+import { readLayer } from './layers.ts';
 import { CHAIN_FACTS, CHAIN_IMAGE, digestHex, LAYER_IMAGE } from './layout.ts';
 import { type Lock, throwIfAborted, tryLockName, waitForLock } from './locks.ts';
 import { type ChainRecord, recordText } from './records.ts';
 import type { Store } from './store.ts';
-
-/** The tree of a stored layer, read back from layer.erofs; sources carry digests and sizes. */
-export function readLayerTree(store: Store, diffId: string): FileTree {
-  const record = readLayer(store, diffId);
-  const path = layerImage(store, diffId);
-  const fd = openStored(path);
-  try {
-    const tree = new ErofsReader(fileSource(fd, path)).readTree();
-    for (const source of tree.sources) {
-      if (source.kind === 'erofs' && source.digest === '') source.digest = record.image.digest;
-      if (source.digest === diffId) source.size = record.tarSize;
-    }
-    return tree;
-  } catch (error) {
-    throw storeError(`read ${path}`, error);
-  } finally {
-    closeSync(fd);
-  }
-}
 
 /**
  * Writes and publishes one image with its record, unless somebody else does it first. Call it with the lock of
@@ -112,10 +92,10 @@ export async function ensureChain(
     if (made !== null) return made;
     const files = new DataFiles(store, diffIds);
     try {
-      checkEntries(store, diffIds);
+      const layers = new LayerTrees(store);
       const trees = diffIds.map((diffId) => {
         throwIfAborted(options.signal);
-        return readLayerTree(store, diffId);
+        return layers.read(diffId);
       });
       const target = { directory, file: CHAIN_IMAGE, chainId, diffIds };
       return await publishChain(store, target, mergeLayers(trees), files);
@@ -123,22 +103,6 @@ export async function ensureChain(
       files.close();
     }
   });
-}
-
-/** A layer may come any number of times in an image, so what was bounded for each is bounded again for all. */
-function checkEntries(store: Store, diffIds: readonly string[]): void {
-  const counts = new Map<string, number>();
-  let entries = 0;
-  for (const diffId of diffIds) {
-    let count = counts.get(diffId);
-    if (count === undefined) counts.set(diffId, (count = readLayer(store, diffId).entries));
-    entries += count;
-  }
-  if (entries <= DEFAULT_LIMITS.nodes) return;
-  throw new VeneerError(
-    'tree/limit',
-    `Cannot merge ${diffIds.length} layers: they have ${entries} entries, the limit is ${DEFAULT_LIMITS.nodes}`,
-  );
 }
 
 /**
@@ -154,11 +118,11 @@ export async function ensureLinkedLayers(
   const records: (ChainRecord | null)[] = [];
   const chains = chainIds(diffIds);
   const files = new DataFiles(store, diffIds);
+  const layers = new LayerTrees(store);
   /** The merged tree of the layers below `merged`; made only when something is missing. */
   let below: FileTree | null = null;
   let merged = 0;
   try {
-    checkEntries(store, diffIds);
     for (const [i, diffId] of diffIds.entries()) {
       throwIfAborted(options.signal);
       if (!leansOnChain(readLayer(store, diffId), i === diffIds.length - 1)) {
@@ -169,7 +133,7 @@ export async function ensureLinkedLayers(
       const directory = store.layout.linkedLayer(chainId);
       let record = findChainRecord(directory, chainId);
       if (record === null) {
-        const added = diffIds.slice(merged, i).map((one) => readLayerTree(store, one));
+        const added = diffIds.slice(merged, i).map((one) => layers.read(one));
         const base: FileTree = mergeLayers(below === null ? added : [below, ...added]);
         below = base;
         merged = i;
