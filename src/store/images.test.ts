@@ -86,8 +86,20 @@ test('names that nobody could handle are refused', () => {
     'a'.repeat(2000),
     `sha256:${'0'.repeat(64)}`,
     '0'.repeat(64),
+    '-app',
+    '--json',
+    '/srv/image',
+    './image',
+    '../image',
+    'app:/etc',
+    'host:5000/app:/',
   ]) {
-    assert.throws(() => checkImageName(name), { code: 'store/bad-name' }, JSON.stringify(name));
+    assert.throws(
+      () => checkImageName(name),
+      { code: 'store/bad-name', hint: /--name/ },
+      JSON.stringify(name),
+    );
   }
-  for (const name of ['debian:latest', 'Größe:1', '/srv/image', 'a@sha256:x']) checkImageName(name);
+  for (const name of ['debian:latest', 'Größe:1', 'srv/image', '.image', 'app:', 'host:5000/app:1@sha256:x'])
+    checkImageName(name);
 });

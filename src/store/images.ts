@@ -10,17 +10,25 @@ import type { Store } from './store.ts';
 
 const MAX_NAME = 1024;
 
-/** Throws `store/bad-name` for names that no command line or terminal could handle, and for digests. */
+/**
+ * Throws `store/bad-name` for names that no command line or terminal could handle, and for those that would read as
+ * something else there: a digest, a flag, the path of a file, an image with a path in it (`IMAGE:/PATH`).
+ */
 export function checkImageName(name: string): void {
   const shown = JSON.stringify(name.slice(0, 100));
   const fail = (reason: string): never => {
-    throw new VeneerError('store/bad-name', `Cannot name an image ${shown}: ${reason}`);
+    throw new VeneerError('store/bad-name', `Cannot name an image ${shown}: ${reason}`, {
+      hint: 'choose another name with --name',
+    });
   };
   if (name === '') fail('it is empty');
   if (name.length > MAX_NAME) fail(`longer than ${MAX_NAME} characters`);
   if (!/^[\p{L}\p{M}\p{N}\p{P}\p{S}]+$/u.test(name))
     fail('it holds spaces, control or unassigned characters');
   if (/^(?:sha256:|sha512:)/.test(name) || /^[0-9a-f]{64}$/.test(name)) fail('it reads as a digest');
+  if (name.startsWith('-')) fail('it reads as a flag');
+  if (/^\.{0,2}\//.test(name)) fail('it reads as the path of a file');
+  if (name.includes(':/')) fail('":/" begins a path in an image');
 }
 
 /** The record of an exact name, or null. Reads one file, no database. */
