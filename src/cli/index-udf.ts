@@ -4,8 +4,15 @@ import { basename, join } from 'node:path';
 import type { ByteSource } from '../bytes/io.ts';
 import { VeneerError } from '../errors.ts';
 import { formatBytes, formatCount } from '../progress/units.ts';
-import { appendTrailer, stripTrailer } from '../store/udf-append.ts';
-import { type BuiltTrailer, planTrailer, type TrailerOptions, writeTrailer } from '../store/udf-build.ts';
+import { appendTrailer, ownTrailer, stripTrailer } from '../store/udf-append.ts';
+import {
+  type BuiltTrailer,
+  buildTrailer,
+  planTrailer,
+  prefixOf,
+  type TrailerOptions,
+  writeTrailer,
+} from '../store/udf-build.ts';
 import { sidecarsOf, writeSidecar } from '../store/udf-sidecar.ts';
 import type { FileTree } from '../tree/index.ts';
 import { mountOptions, UDF_BLOCK } from '../udf/index.ts';
@@ -63,8 +70,14 @@ export async function indexUdf(
   const { built, sidecars } = await withOutputs([output], { force: flags.force, signal }, async ([file]) => {
     const kept = await keepTar(readInput(tar, signal), file!, tar === '-' ? 'standard input' : tar);
     const { size, digest, entries, findings } = kept;
-    const planned = planTrailer(kept.tree, { length: size, digest, entries }, findings, flags);
     const source = { size, read: (at: number, length: number) => file!.read(at, length) };
+    const own = ownTrailer(source, tar, 'index', { signal, asIs: flags.force });
+    let planned = planTrailer(kept.tree, { length: size, digest, entries }, findings, flags);
+    if (own !== null) {
+      // what came is a tar with its trailer: this one takes its place
+      planned = buildTrailer(prefixOf(source, own.built.tarLength), tar, flags, signal);
+      file!.truncate(planned.tarLength);
+    }
     const written = await writeSidecars(context, flags, output, planned, source);
     writeTrailer(planned, file!, source);
     return { built: planned, sidecars: written };

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import {
   closeSync,
+  ftruncateSync,
   linkSync,
   lstatSync,
   openSync,
@@ -47,6 +48,11 @@ export class OutputFile implements ByteSink {
       done += count;
     }
     return bytes;
+  }
+
+  /** Takes back what was written from `size` on. */
+  truncate(size: number): void {
+    ftruncateSync(this.fd, size);
   }
 
   /** Gives the file its name. */

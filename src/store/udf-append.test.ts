@@ -9,6 +9,7 @@ import {
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
@@ -157,6 +158,23 @@ test('a journal costs nothing that was written later', async () => {
   assert.ok(readFileSync(path).equals(whole));
 });
 
+test('the journal of a file is found through any link to it, and nonsense in its place says nothing', async () => {
+  const whole = await indexed(TAR);
+  const path = place(whole.subarray(0, TAR.length + 2048));
+  const link = `${path}.link`;
+  symlinkSync(path, link);
+  assert.equal(journalPath(link), journalPath(path));
+  const journal = { inode: statSync(path).ino, tarLength: TAR.length, names: 'bytes', whiteouts: 'sidecar' };
+  writeFileSync(journalPath(path), JSON.stringify(journal));
+  await appendTrailer(link, WAYS);
+  assert.ok(readFileSync(path).equals(whole));
+  for (const nonsense of ['', '{', 'null', '[]', '"x"', JSON.stringify({ ...journal, tarLength: -1 })]) {
+    writeFileSync(journalPath(path), nonsense);
+    assert.equal((await appendTrailer(path, WAYS)).appended, false, nonsense);
+    assert.equal(existsSync(journalPath(path)), false);
+  }
+});
+
 test('a trailer that is not its own is neither replaced nor taken off', async () => {
   const whole = await indexed(TAR);
   const changed = Buffer.from(whole);
@@ -168,6 +186,9 @@ test('a trailer that is not its own is neither replaced nor taken off', async ()
   // taken for a tar as it is, it gets a trailer of its own behind the foreign one
   const forced = await appendTrailer(path, { ...WAYS, asIs: true });
   assert.equal(forced.tarLength, changed.length);
+  // and that one is its own, with force or without
+  for (const asIs of [true, false])
+    assert.equal((await appendTrailer(path, { ...WAYS, asIs })).appended, false);
   await stripTrailer(path, { signal });
   assert.ok(readFileSync(path).equals(changed));
 });

@@ -21,6 +21,7 @@ import {
   ftruncateSync,
   openSync,
   readFileSync,
+  realpathSync,
   renameSync,
   rmSync,
   writeFileSync,
@@ -45,7 +46,7 @@ import {
 
 export interface AppendOptions extends TrailerOptions {
   readonly signal: AbortSignal;
-  /** Take the file for a tar as it is, even when it ends in somebody else's trailer. */
+  /** A trailer of somebody else's that the file ends in is part of the tar. */
   readonly asIs?: boolean;
   /** Called when everything is planned and nothing is written yet. */
   readonly onPlanned?: (built: BuiltTrailer, tar: ByteSource) => Promise<void>;
@@ -56,8 +57,11 @@ export interface AppendedTrailer extends BuiltTrailer {
   readonly appended: boolean;
 }
 
-/** Where the journal of `tar` stands. */
-export const journalPath = (tar: string): string => join(dirname(tar), `.${basename(tar)}.veneer-append`);
+/** Where the journal of `tar` stands: the file has one, whatever symbolic link leads to it. */
+export function journalPath(tar: string): string {
+  const path = realpathSync(tar);
+  return join(dirname(path), `.${basename(path)}.veneer-append`);
+}
 
 /** What a journal says: which file, how long it is without a trailer, and which trailer it gets. */
 interface Journal extends TrailerOptions {
@@ -141,10 +145,9 @@ async function withTar<T>(path: string, verb: string, work: (fd: number) => Prom
   }
 }
 
-interface OldTail extends TrailerOptions {
+/** With the trailer that belongs behind the tar. */
+interface OldTail extends OwnTrailer {
   readonly state: 'whole' | 'partial';
-  /** The tar in front of it and the trailer that belongs there. */
-  readonly built: BuiltTrailer;
 }
 
 /** What stands behind the tar already; null when nothing does. Throws rather than taking foreign bytes for a trailer. */
@@ -168,14 +171,33 @@ function inspectTail(
     }
     return { state, built, names: journal.names, whiteouts: journal.whiteouts };
   }
-  const trailer = asIs ? null : findTrailer(source);
+  const own = ownTrailer(source, path, verb, { signal, asIs });
+  return own === null ? null : { state: 'whole', ...own };
+}
+
+/** A tar's own trailer, and what it was made with. */
+interface OwnTrailer extends TrailerOptions {
+  readonly built: BuiltTrailer;
+}
+
+/**
+ * The trailer that `source` ends in, when it is the one of the tar in front of it; null when it ends in none.
+ * Throws `udf/foreign-trailer` for any other, or with `asIs` takes it for a part of the tar.
+ */
+export function ownTrailer(
+  source: ByteSource,
+  path: string,
+  verb: 'index' | 'strip',
+  { signal, asIs = false }: { signal: AbortSignal; asIs?: boolean | undefined },
+): OwnTrailer | null {
+  const trailer = findTrailer(source);
   if (trailer === null) return null;
   const { names, whiteouts } = trailer;
   const built = buildTrailer(prefixOf(source, trailer.tarLength), path, trailer, signal);
   const own = compareTail(built, source) === 'whole';
   // another version of veneer may lay it out in another way: to cut it off, the tar is what counts
-  if (own || (verb === 'strip' && built.digest === trailer.digest))
-    return { state: 'whole', built, names, whiteouts };
+  if (own || (verb === 'strip' && built.digest === trailer.digest)) return { built, names, whiteouts };
+  if (asIs) return null;
   throw new VeneerError(
     'udf/foreign-trailer',
     `Cannot ${verb} ${path}: it ends in a UDF trailer that is not the one of the ${trailer.tarLength} bytes before it`,
@@ -255,7 +277,7 @@ function readJournal(path: string, fd: number): Journal | null {
     throw error;
   }
   const stats = fstatSync(fd);
-  const journal = JSON.parse(text) as Partial<Journal>;
+  const journal = parseJournal(text);
   const { inode, tarLength, names, whiteouts } = journal;
   const sound =
     Number.isSafeInteger(tarLength) &&
@@ -264,4 +286,12 @@ function readJournal(path: string, fd: number): Journal | null {
     (whiteouts === 'sidecar' || whiteouts === 'literal');
   if (!sound || inode !== stats.ino || tarLength! > stats.size) return null;
   return journal as Journal;
+}
+
+function parseJournal(text: string): Partial<Journal> {
+  try {
+    return { ...JSON.parse(text) } as Partial<Journal>;
+  } catch {
+    return {};
+  }
 }

@@ -79,6 +79,19 @@ describe('veneer index --format udf', () => {
     assert.ok(readFileSync(lab.path('piped.tar')).equals(wanted));
     assert.ok(readFileSync(lab.path('copy.tar')).equals(wanted));
     assert.ok(readFileSync(lab.path('b.tar')).equals(TAR));
+    // a tar that comes with its trailer gets no second one, and another kind instead when that is asked for
+    for (const [words, input] of [
+      [['in-place.tar', '-o', 'twice.tar'], ''],
+      [['-', '-o', 'twice-piped.tar'], wanted],
+      [['--names', 'unicode', '-', '-o', 'unicode.tar'], wanted],
+    ] as const) {
+      const ran = await lab.veneer(['index', '--format', 'udf', ...words], { input });
+      assert.equal(ran.code, 0, ran.stderr);
+    }
+    assert.ok(readFileSync(lab.path('twice.tar')).equals(wanted));
+    assert.ok(readFileSync(lab.path('twice-piped.tar')).equals(wanted));
+    const other = findTrailer(bufferSource(readFileSync(lab.path('unicode.tar'))))!;
+    assert.deepEqual([other.names, other.tarLength], ['unicode', TAR.length]);
   });
 
   it('keeps whiteouts as files when asked to', async () => {
