@@ -28,12 +28,19 @@ const EIGHT = String.fromCharCode(CS0_8_BIT);
 const SIXTEEN = String.fromCharCode(CS0_16_BIT);
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
+/**
+ * Names whose beginning, without what looks like an extension, is `.` or `..`: the kernel shows `..two` as
+ * `.#5A47.two` (`udf_name_from_CS0` in fs/udf/unicode.c, extensions of up to four characters).
+ */
+const SHOWN_OTHERWISE = /^\.{1,2}\.[^.]{1,4}$/s;
+
 /** Why `name` cannot be stored, or null when {@link encodeName} can. */
 export function whyNoName(name: string, encoding: NameEncoding): string | null {
   if (name.length > NAME_MAX) return `the name has ${name.length} bytes, UDF has room for ${NAME_MAX}`;
-  if (encoding === 'bytes' || isAscii(name)) return null;
-  const text = decodeUtf8(name);
+  const text = encoding === 'bytes' || isAscii(name) ? name : decodeUtf8(name);
   if (text === null) return 'the name is not UTF-8';
+  if (SHOWN_OTHERWISE.test(text)) return 'Linux shows dots before a short extension as another name';
+  if (text === name) return null;
   if (isEightBit(text) || 1 + 2 * text.length <= CS0_MAX) return null;
   return `the name has ${text.length} UTF-16 units, UDF has room for ${(CS0_MAX - 1) / 2}`;
 }

@@ -6,13 +6,22 @@ export interface ViewOptions {
   readonly whiteouts: 'sidecar' | 'literal';
 }
 
+/**
+ * Linux shows what has only a dot or two before its extension, which is up to four characters, as another name.
+ */
+function isShownOtherwise(text: string): boolean {
+  const dot = text.lastIndexOf('.');
+  const extension = text.length - dot - 1;
+  return ['.', '..'].includes(text.slice(0, Math.max(dot, 0))) && extension >= 1 && extension <= 4;
+}
+
 /** UDF 2.1.1: 255 bytes for a name, one of which says how wide its characters are; the kernel gives 254 bytes back. */
 function hasPlace(name: string, { names }: ViewOptions): boolean {
   if (name.length > 254) return false;
-  if (names === 'bytes') return true;
+  if (names === 'bytes') return !isShownOtherwise(name);
   const bytes = Buffer.from(name, 'latin1');
   const text = bytes.toString('utf8');
-  if (!Buffer.from(text, 'utf8').equals(bytes)) return false;
+  if (!Buffer.from(text, 'utf8').equals(bytes) || isShownOtherwise(text)) return false;
   return [...text].every((char) => char.codePointAt(0)! <= 0xff) || text.length <= 127;
 }
 
@@ -22,7 +31,7 @@ function heldTarget(target: string, options: ViewOptions): string | null {
   const parts = target.split('/').filter((part) => part !== '');
   let size = absolute ? 4 : 0;
   for (const part of parts) {
-    if (!hasPlace(part, options)) return null;
+    if (part !== '.' && part !== '..' && !hasPlace(part, options)) return null;
     const text = Buffer.from(part, 'latin1').toString('utf8');
     const wide = options.names === 'unicode' && [...text].some((char) => char.codePointAt(0)! > 0xff);
     const characters = options.names === 'bytes' ? part.length : wide ? 2 * text.length : text.length;

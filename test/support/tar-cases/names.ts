@@ -41,6 +41,22 @@ export const nameCases: readonly TarCase[] = [
     gnuTar: 'same',
   },
   {
+    name: 'name/dots',
+    layers: [
+      archive(
+        ...['..a', '...b', '..four', '..seven', '....', '....two', '.\xff', '..\xff'].map((name) =>
+          file(name, name),
+        ),
+        dir('..dir/'),
+        file('..dir/..f', 'below'),
+        hardLink('link', '..a'),
+        symlink('soft', '..dir/..f'),
+      ),
+    ],
+    notes: 'names that begin with dots and are neither . nor ..; Linux shows some of them otherwise in UDF',
+    gnuTar: 'same',
+  },
+  {
     name: 'name/byte-order',
     layers: [
       archive(
