@@ -1,14 +1,13 @@
 #!/usr/bin/env node
 // The launcher. Plain JavaScript that old Node versions can parse: it finds a Node that is new enough,
 // answers --version without loading anything, and otherwise hands over to the command line in dist/ (or src/).
-import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
-import module from 'node:module';
-import { dirname, join } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+// CommonJS: loading the first ES module costs more than all of this file.
+const { existsSync, mkdirSync, readFileSync, statSync } = require('node:fs');
+const module_ = require('node:module');
+const { dirname, join } = require('node:path');
 
 const WANTED_MAJOR = 24;
-const self = fileURLToPath(import.meta.url);
+const self = __filename;
 const project = dirname(dirname(self));
 
 if (process.argv[2] === '--version' && process.argv.length === 3) {
@@ -19,11 +18,10 @@ if (process.argv[2] === '--version' && process.argv.length === 3) {
 } else {
   hideKnownWarnings();
   useCompileCache();
-  const built = join(project, 'dist/cli/main.js');
+  const built = join(project, 'dist/bundle/main.cjs');
   const source = join(project, 'src/cli/main.ts');
   const fromSource = process.env.VENEER_FROM_SOURCE === '1' || !existsSync(built);
-  const { main } = await import(pathToFileURL(fromSource ? source : built).href);
-  await main(process.argv.slice(2));
+  require(fromSource ? source : built).main(process.argv.slice(2));
 }
 
 /** Runs the same command with the nearest node_modules/.bin/node above this file; never one from the working directory. */
@@ -37,6 +35,7 @@ function runWithNewerNode() {
     process.exitCode = 1;
     return;
   }
+  const { spawn } = require('node:child_process');
   const child = spawn(node, [...process.execArgv, self, ...process.argv.slice(2)], {
     stdio: 'inherit',
     env: { ...process.env, VENEER_LAUNCHED: '1' },
@@ -75,12 +74,12 @@ function hideKnownWarnings() {
 /** Compiled code is cached in the user's own cache folder; one that somebody else owns is not trusted. */
 function useCompileCache() {
   const base = process.env.XDG_CACHE_HOME || (process.env.HOME && join(process.env.HOME, '.cache'));
-  if (!base || typeof module.enableCompileCache !== 'function') return;
+  if (!base || typeof module_.enableCompileCache !== 'function') return;
   try {
     const folder = join(base, 'veneer', 'compile');
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     const { uid, mode } = statSync(folder);
-    if (uid === process.getuid() && (mode & 0o022) === 0) module.enableCompileCache(folder);
+    if (uid === process.getuid() && (mode & 0o022) === 0) module_.enableCompileCache(folder);
   } catch {
     // A cache is only a help: a read-only home must not stop the command.
   }

@@ -54,6 +54,15 @@ ensure_packages() {
   esac
 }
 
+# The command line and its worker thread as one file each: loading a hundred modules takes longer than most commands.
+# CommonJS, because its modules are run when they are first asked for, Node's own among them.
+bundle() {
+  esbuild src/cli/main.ts src/store/ingest-worker.ts --bundle --format=cjs --platform=node --target=node24 \
+    --outdir=dist/bundle --entry-names='[name]' --out-extension:.js=.cjs --conditions=veneer-source --external:koffi \
+    --minify-whitespace --minify-syntax --legal-comments=eof --log-level=warning \
+    --define:import.meta.url=SELF --banner:js='const SELF = require("node:url").pathToFileURL(__filename).href;'
+}
+
 ensure_build() {
   stamp=dist/.built
   if [ -f "$stamp" ] && [ -z "$(find src package.json tsconfig.json tsconfig.build.json -newer "$stamp" -print -quit)" ]; then
@@ -65,6 +74,7 @@ ensure_build() {
   # The stamp is made first: what changes while the compiler runs is newer.
   : >dist/.building
   tsc -p tsconfig.build.json
+  bundle
   mv dist/.building "$stamp"
 }
 

@@ -8,6 +8,7 @@ import { discard, unpublishDirectory, unpublishFile } from './atomic.ts';
 import { isImageFile, listDirectory } from './catalog.ts';
 import { imageChains } from './chain-ids.ts';
 import { findChainRecord } from './chain-records.ts';
+import { checkedName } from './checked.ts';
 import { sweepDebris } from './debris.ts';
 import { checkFsVerity } from './fs-verity.ts';
 import { checkDatabase } from './fsck-database.ts';
@@ -173,7 +174,7 @@ class FsckRun {
       });
       if (reason === null) {
         this.#goodLayers.add(hex);
-        this.#noteStrangers(path, [LAYER_TAR, LAYER_IMAGE, LAYER_FACTS]);
+        this.#noteStrangers(path, [LAYER_TAR, LAYER_IMAGE, checkedName(LAYER_IMAGE), LAYER_FACTS]);
       } else {
         this.error(path, reason, this.#remove(path, hex, 'directory'));
       }
@@ -260,7 +261,7 @@ class FsckRun {
         continue;
       }
       this.#chains++;
-      this.#noteStrangers(path, [file, CHAIN_FACTS]);
+      this.#noteStrangers(path, [file, checkedName(file), CHAIN_FACTS]);
       if (!used.has(hex) && !this.#busy.has(hex)) this.note(path, 'no image uses it; `veneer gc` removes it');
     }
   }

@@ -110,8 +110,9 @@ export class IngestPool {
   }
 
   #startThread(): Thread {
-    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-    const worker = new Worker(new URL(`./ingest-worker.${extension}`, import.meta.url), {
+    // Sources (.ts), the library (.js), or the command line in one file (.cjs): the worker stands beside each.
+    const extension = import.meta.url.slice(import.meta.url.lastIndexOf('.'));
+    const worker = new Worker(new URL(`./ingest-worker${extension}`, import.meta.url), {
       resourceLimits: { maxYoungGenerationSizeMb: NURSERY_MB },
     });
     const thread: Thread = { worker, load: 0, jobs: new Set() };

@@ -1,11 +1,11 @@
 /** What a mount of a stored image needs: which files, in which order, of which size. */
-import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { VeneerError } from '../errors.ts';
 import { chainIds } from '../oci/digest.ts';
 import { chainOf } from './chain-ids.ts';
 import { findChainRecord, leansOnChain } from './chain-records.ts';
+import { checkDigest, REFETCH } from './checked.ts';
 import { storeError } from './io-errors.ts';
 import { readLayer } from './layers.ts';
 import { CHAIN_IMAGE, digestHex, LAYER_IMAGE, LAYER_TAR } from './layout.ts';
@@ -125,29 +125,6 @@ async function loadSeals(store: Store): Promise<CheckSeal> {
     throw new VeneerError('store/mismatch', `Cannot use ${path}: ${problem}`, { hint: REFETCH });
   };
 }
-
-/**
- * The kernel parses metadata images with all its rights, so what no fs-verity protects is hashed before each mount: a
- * few megabytes. The tars, which it only copies from, are `verify`'s.
- */
-function checkDigest(path: string, digest: string): void {
-  let found: string;
-  try {
-    found = createHash('sha256').update(readFileSync(path)).digest('hex');
-  } catch (error) {
-    throw storeError(`read ${path}`, error);
-  }
-  if (found === digestHex(digest)) return;
-  throw new VeneerError(
-    'store/mismatch',
-    `Cannot use ${path}: its digest is sha256:${found}, not ${digest}`,
-    {
-      hint: REFETCH,
-    },
-  );
-}
-
-const REFETCH = 'run `veneer verify`; what is damaged is fetched anew after `veneer rm` and `veneer gc`';
 
 /** A file of another size would mount and give wrong data; one stat a file is all that a mount can afford. */
 function checkSize(path: string, size: number): void {

@@ -153,15 +153,6 @@ test('a sweep removes trees with what they protect', async (t) => {
   assert.equal(existsSync(tree.path), false);
 });
 
-test('a metadata image is hashed before it is mounted', async (t) => {
-  const { store, record, primary } = await withTree(t);
-  change(primary, statSync(primary).size - 1);
-  await assert.rejects(mountable(store, record, 'merged'), {
-    code: 'store/mismatch',
-    message: /its digest is/,
-  });
-});
-
 test('fs-verity: what cannot be sealed is said, what is sealed elsewhere is not believed', async (t) => {
   const { store, record } = await withTree(t);
   const files = imageFiles(store, record);
