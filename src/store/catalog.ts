@@ -31,8 +31,8 @@ export function listDirectory(path: string): string[] {
   }
 }
 
-/** What changes when a file is replaced: a rename always brings another inode or another time. */
-function stampOf(path: string): string | null {
+/** What changes when a file is replaced: a rename always brings another inode or another time. Null when it is missing. */
+export function stampOf(path: string): string | null {
   const facts = statSync(path, { bigint: true, throwIfNoEntry: false });
   return facts === undefined ? null : `${facts.ino}:${facts.mtimeNs}:${facts.size}`;
 }

@@ -1,8 +1,8 @@
 /** The database against the files, and its repair. */
 import { VeneerError } from '../errors.ts';
-import { syncCatalog } from './catalog.ts';
+import { stampOf, syncCatalog } from './catalog.ts';
 import { removeDatabase } from './db.ts';
-import { readLayer } from './layers.ts';
+import { hasLayer, readLayer } from './layers.ts';
 import { readImageRecord } from './records.ts';
 import type { Store } from './store.ts';
 
@@ -36,19 +36,32 @@ function databaseProblem(store: Store): string | null {
   }
 }
 
-/** A row that says something else than its file. */
+/** A row that says something else than its file. Pulls, `rm` and `gc` go on meanwhile: what they have changed is no lie. */
 function staleRow(store: Store): string | null {
   const database = store.database();
-  const images = database.rows<{ name: string; record: string }>('SELECT name, record FROM images');
-  for (const { name, record } of images) {
-    if (JSON.stringify(readImageRecord(store.layout.image(name))) !== record)
-      return `it is wrong about image ${name}`;
+  const images = database.rows<{ name: string; stamp: string; record: string }>(
+    'SELECT name, stamp, record FROM images',
+  );
+  for (const { name, stamp, record } of images) {
+    const path = store.layout.image(name);
+    const isRight = sameRecord(() => readImageRecord(path), record);
+    if (!isRight && stampOf(path) === stamp) return `it is wrong about image ${name}`;
   }
   const layers = database.rows<{ diff_id: string; record: string }>('SELECT diff_id, record FROM layers');
   for (const { diff_id, record } of layers) {
-    if (JSON.stringify(readLayer(store, diff_id)) !== record) return `it is wrong about layer ${diff_id}`;
+    const isRight = sameRecord(() => readLayer(store, diff_id), record);
+    if (!isRight && hasLayer(store, diff_id)) return `it is wrong about layer ${diff_id}`;
   }
   return null;
+}
+
+function sameRecord(read: () => unknown, record: string): boolean {
+  try {
+    return JSON.stringify(read()) === record;
+  } catch (error) {
+    if (error instanceof VeneerError && error.code === 'store/missing') return false;
+    throw error;
+  }
 }
 
 /**

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import {
   chmodSync,
+  cpSync,
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   truncateSync,
   writeFileSync,
@@ -17,12 +19,14 @@ import {
   temporaryDirectory,
 } from '../../test/support/image-builder.ts';
 import { fsck } from './fsck.ts';
+import { gc } from './gc.ts';
 import { listImages, resolveImage } from './images.ts';
 import { listLayers } from './layers.ts';
 import { takeLease } from './leases.ts';
 import { mountable } from './mountable.ts';
 import { pullImage } from './pull.ts';
 import { type ImageRecord, recordText } from './records.ts';
+import { removeImage } from './rm.ts';
 import { Store } from './store.ts';
 
 /** Two images that share their base. */
@@ -233,6 +237,106 @@ test('what a running pull counts on is not repaired away', async (t) => {
   assert.equal(report.ok, false);
   lease.release();
   assert.equal((await fsck(store, { repair: true })).ok, true);
+});
+
+/** Calls `act` when the places of the store have been looked up `turn` times; false when it never came to that. */
+async function actingAt(
+  store: Store,
+  turn: number,
+  act: () => void,
+  work: () => Promise<void>,
+): Promise<boolean> {
+  const { layout } = store;
+  let left = turn;
+  let done = false;
+  for (const place of ['layers', 'blobs', 'images', 'chains', 'linked', 'leases', 'database'] as const) {
+    const path = layout[place];
+    Object.defineProperty(layout, place, {
+      configurable: true,
+      get() {
+        if (!done && left-- === 0) {
+          done = true;
+          act();
+        }
+        return path;
+      },
+    });
+  }
+  await work();
+  return done;
+}
+
+function copyStore(t: TestContext, { layout }: Store): Store {
+  const root = join(temporaryDirectory(t), 'store');
+  cpSync(layout.root, root, { recursive: true });
+  return Store.open(root, { fsync: false });
+}
+
+/** Moves all that an image consists of out of the store; `back` publishes it again in the order of a pull. */
+function takeAside(store: Store, record: ImageRecord, aside: string): () => void {
+  mkdirSync(aside);
+  const { layout } = store;
+  const paths = [
+    layout.blob(record.config.digest),
+    layout.blob(record.manifest.digest),
+    ...record.layers.map(({ diffId }) => layout.layer(diffId)),
+    layout.chain(record.chainId),
+    layout.linkedLayer(record.chainId),
+    layout.image(record.name),
+  ];
+  const pairs = paths.map((path, i) => [path, join(aside, String(i))] as const);
+  for (const [path, other] of pairs) renameSync(path, other);
+  return () => {
+    for (const [path, other] of pairs) renameSync(other, path);
+  };
+}
+
+for (const repair of [false, true]) {
+  test(`a pull that ends during a ${repair ? 'repair' : 'check'} is seen whole or not at all`, async (t) => {
+    const { store: prepared, a } = await sample(t);
+    removeImage(prepared, 'b');
+    await gc(prepared);
+    for (let turn = 0; ; turn++) {
+      const store = copyStore(t, prepared);
+      const needs = { layers: a.layers.map(({ diffId }) => diffId), chains: [a.chainId], downloads: [] };
+      const lease = takeLease(store, 'pull', { ...needs, blobs: [a.config.digest, a.manifest.digest] });
+      const publish = takeAside(store, a, join(store.layout.root, '..', 'aside'));
+      const ended = await actingAt(store, turn, publish, async () => {
+        const { problems, droppedImages } = await fsck(store, { repair });
+        const errors = problems.filter(({ severity }) => severity === 'error');
+        assert.deepEqual([errors, droppedImages], [[], []], `at turn ${turn}`);
+      });
+      lease.release();
+      if (!ended) {
+        assert.ok(turn > 8, `${turn} turns`);
+        break;
+      }
+      assert.deepEqual(resolveImage(store, 'a'), a);
+      assert.equal((await fsck(store)).ok, true);
+      store.close();
+    }
+  });
+}
+
+test('a name that is taken away or given anew during a check is no error', async (t) => {
+  for (const change of ['removed', 'replaced'] as const) {
+    const { store: prepared, a, b } = await sample(t);
+    listImages(prepared);
+    for (let turn = 0; ; turn++) {
+      const store = copyStore(t, prepared);
+      const act = (): void => {
+        if (change === 'removed') rmSync(store.layout.image('a'));
+        else overwrite(store.layout.image('a'), recordText({ ...b, name: 'a', pulledAt: a.pulledAt }));
+      };
+      const ended = await actingAt(store, turn, act, async () => {
+        const { problems } = await fsck(store);
+        const errors = problems.filter(({ severity }) => severity === 'error');
+        assert.deepEqual(errors, [], `${change} at turn ${turn}`);
+      });
+      store.close();
+      if (!ended) break;
+    }
+  }
 });
 
 test('debris of the dead is noted, and removed by a repair', async (t) => {

@@ -1,11 +1,11 @@
 /** Fsck: whether records, files and database agree, by names and sizes; contents are `verify`'s. */
 import { statSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { VeneerError } from '../errors.ts';
 import { parseImageConfig } from '../oci/config.ts';
 import { digestOf } from '../oci/digest.ts';
 import { discard, unpublishDirectory, unpublishFile } from './atomic.ts';
-import { isImageFile, listDirectory } from './catalog.ts';
+import { isImageFile, listDirectory, stampOf } from './catalog.ts';
 import { imageChains } from './chain-ids.ts';
 import { findChainRecord } from './chain-records.ts';
 import { checkedName } from './checked.ts';
@@ -52,6 +52,14 @@ export interface FsckReport {
   readonly chains: number;
   /** True when no error was found, or all were repaired. */
   readonly ok: boolean;
+}
+
+/** An image record as it was read; `problem` says why it could not be. */
+interface FoundImage {
+  readonly path: string;
+  readonly stamp: string;
+  readonly record: ImageRecord | null;
+  readonly problem: string | null;
 }
 
 /**
@@ -121,11 +129,16 @@ class FsckRun {
         this.#busy.add(digestHex(digest));
     }
     for (const path of leases.dead) this.note(path, 'the lease of a process that is gone', this.#repair);
+    // A pull publishes without the store lock: layers and documents, then what is made of them, the name last. So we
+    // look the other way round, and whatever we have seen stands on things that are there when we come to them.
+    const records = this.#readImages();
+    const chains = this.#entries(layout.chains);
+    const linked = this.#entries(layout.linked);
     this.#checkLayers();
     const blobs = this.#checkBlobs();
-    const images = this.#checkImages(blobs);
-    this.#checkChains(layout.chains, CHAIN_IMAGE, images);
-    this.#checkChains(layout.linked, LAYER_IMAGE, images);
+    const images = this.#checkImages(records, blobs);
+    this.#checkChains(layout.chains, chains, CHAIN_IMAGE, images);
+    this.#checkChains(layout.linked, linked, LAYER_IMAGE, images);
     this.#checkVerity();
     this.#noteUnused(images, blobs);
     this.#checkNames();
@@ -197,29 +210,41 @@ class FsckRun {
     return good;
   }
 
-  /** Returns the images that are whole. */
-  #checkImages(blobs: ReadonlySet<string>): ImageRecord[] {
-    const store = this.#store;
-    const whole: ImageRecord[] = [];
-    for (const file of listDirectory(store.layout.images)) {
-      const path = join(store.layout.images, file);
+  #readImages(): FoundImage[] {
+    const found: FoundImage[] = [];
+    for (const file of listDirectory(this.#store.layout.images)) {
+      const path = join(this.#store.layout.images, file);
       if (!isImageFile(file)) {
         this.note(path, 'not a file of the store');
         continue;
       }
+      const stamp = stampOf(path);
       let record: ImageRecord | null = null;
-      const reason = this.#tryReason(() => {
+      const problem = this.#tryReason(() => {
         record = readImageRecord(path);
-        return this.#brokenImage(path, record, blobs);
+        return null;
       });
-      const read = record as ImageRecord | null;
-      if (reason === null && read !== null) {
-        whole.push(read);
+      // `rm` takes names away at any time.
+      if (stamp !== null && stampOf(path) !== null) found.push({ path, stamp, record, problem });
+    }
+    return found;
+  }
+
+  /** Returns the images that are whole. */
+  #checkImages(found: readonly FoundImage[], blobs: ReadonlySet<string>): ImageRecord[] {
+    const whole: ImageRecord[] = [];
+    for (const { path, stamp, record, problem } of found) {
+      const reason =
+        record === null ? problem : this.#tryReason(() => this.#brokenImage(path, record, blobs));
+      if (reason === null && record !== null) {
+        whole.push(record);
         continue;
       }
-      const message = read === null ? String(reason) : `image ${read.name} is not whole: ${reason}`;
-      const removed = this.#repair && unpublishFile(path, { fsync: store.fsync });
-      if (removed) this.dropped.push(read === null ? file : read.name);
+      const message = record === null ? String(reason) : `image ${record.name} is not whole: ${reason}`;
+      // Only what we have judged: a pull may have given the name to another image since.
+      const removed =
+        this.#repair && stampOf(path) === stamp && unpublishFile(path, { fsync: this.#store.fsync });
+      if (removed) this.dropped.push(record === null ? basename(path) : record.name);
       this.error(path, message, removed);
     }
     this.#images = whole.length;
@@ -243,9 +268,9 @@ class FsckRun {
     return missing === undefined ? null : `layer ${missing.diffId} is missing or damaged`;
   }
 
-  #checkChains(dir: string, file: string, images: readonly ImageRecord[]): void {
+  #checkChains(dir: string, names: readonly string[], file: string, images: readonly ImageRecord[]): void {
     const used = new Set(images.flatMap((image) => imageChains(image).map(digestHex)));
-    for (const hex of this.#entries(dir)) {
+    for (const hex of names) {
       const path = join(dir, hex);
       const reason = this.#tryReason(() => {
         const record = findChainRecord(path, `sha256:${hex}`);
