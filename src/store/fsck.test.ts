@@ -18,6 +18,7 @@ import {
   sampleTars,
   temporaryDirectory,
 } from '../../test/support/image-builder.ts';
+import { actingAt } from '../../test/support/store-turns.ts';
 import { fsck } from './fsck.ts';
 import { gc } from './gc.ts';
 import { listImages, resolveImage } from './images.ts';
@@ -238,33 +239,6 @@ test('what a running pull counts on is not repaired away', async (t) => {
   lease.release();
   assert.equal((await fsck(store, { repair: true })).ok, true);
 });
-
-/** Calls `act` when the places of the store have been looked up `turn` times; false when it never came to that. */
-async function actingAt(
-  store: Store,
-  turn: number,
-  act: () => void,
-  work: () => Promise<void>,
-): Promise<boolean> {
-  const { layout } = store;
-  let left = turn;
-  let done = false;
-  for (const place of ['layers', 'blobs', 'images', 'chains', 'linked', 'leases', 'database'] as const) {
-    const path = layout[place];
-    Object.defineProperty(layout, place, {
-      configurable: true,
-      get() {
-        if (!done && left-- === 0) {
-          done = true;
-          act();
-        }
-        return path;
-      },
-    });
-  }
-  await work();
-  return done;
-}
 
 function copyStore(t: TestContext, { layout }: Store): Store {
   const root = join(temporaryDirectory(t), 'store');

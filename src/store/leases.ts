@@ -2,11 +2,20 @@
  * Leases: what running work needs, so that a sweep leaves it alone.
  *
  * A lease is a file under leases/ whose lock is held by the one who made it; when the lock is free the holder is
- * dead and so is the lease. It is written and locked under the shared store lock, so a sweep (which holds that
- * lock exclusively) sees it whole and locked, or not at all.
+ * dead and so is the lease. It gets its name when it is written and locked, under the shared store lock: so everybody
+ * sees it whole and locked or not at all, and a sweep (which holds that lock exclusively) sees all that were taken.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants, openSync, readFileSync, rmSync, unlinkSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { VeneerError } from '../errors.ts';
 import { flock } from '../sys/flock.ts';
@@ -31,22 +40,25 @@ export const NO_NEEDS: Needs = { layers: [], chains: [], blobs: [], downloads: [
 
 /**
  * Takes a lease. From its return until `release`, no sweep removes what it names, whether that exists already or
- * comes later. A crash leaves a file without a lock, which the next sweep removes; leases are not fsynced, for a
- * machine that goes down takes all holders with it.
+ * comes later. A crash leaves a file without a lock, here or in tmp/, which the next sweep removes; leases are not
+ * fsynced, for a machine that goes down takes all holders with it.
  */
 export function takeLease(store: Store, purpose: string, needs: Needs): Lock {
-  const path = join(store.layout.leases, `${randomBytes(9).toString('hex')}.json`);
+  const name = `${randomBytes(9).toString('hex')}.json`;
+  const path = join(store.layout.leases, name);
+  const temporary = join(store.layout.tmp, `lease-${name}`);
   const shared = store.share();
   let fd = -1;
   try {
-    fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+    fd = openSync(temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
     flock(fd, 'exclusive', { block: true });
     const data = Buffer.from(`${JSON.stringify({ purpose, pid: process.pid, ...needs })}\n`);
     for (let at = 0; at < data.length; ) at += writeSync(fd, data, at);
+    renameSync(temporary, path);
   } catch (error) {
     if (fd >= 0) {
+      rmSync(temporary, { force: true });
       closeSync(fd);
-      rmSync(path, { force: true });
     }
     throw storeError(`write ${path}`, error);
   } finally {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { closeSync, openSync, readSync, rmSync, truncateSync, writeSync } from 'node:fs';
+import { closeSync, cpSync, openSync, readSync, rmSync, truncateSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import {
@@ -8,11 +8,13 @@ import {
   sampleTars,
   temporaryDirectory,
 } from '../../test/support/image-builder.ts';
+import { actingAt } from '../../test/support/store-turns.ts';
 import type { ProgressEvent } from '../progress/events.ts';
 import { readLeases } from './leases.ts';
 import { mountable } from './mountable.ts';
 import { pullImage } from './pull.ts';
 import type { ImageRecord } from './records.ts';
+import { removeImage } from './rm.ts';
 import { Store } from './store.ts';
 import { verify } from './verify.ts';
 
@@ -104,4 +106,35 @@ test('verify holds a lease while it runs and ends with the signal', async (t) =>
   await assert.rejects(running, { code: 'io/cancelled' });
   assert.equal(live, 1);
   assert.equal(readLeases(store).live.length, 0);
+});
+
+test('a sweep during a verify takes all or nothing of what is looked at', async (t) => {
+  const { store: prepared, record } = await sample(t);
+  removeImage(prepared, 'app');
+  let swept = 0;
+  for (let turn = 0; ; turn++) {
+    const root = join(temporaryDirectory(t), 'store');
+    cpSync(prepared.layout.root, root, { recursive: true });
+    const store = Store.open(root, { fsync: false });
+    const other = Store.open(root, { fsync: false });
+    /** What `gc` does, but at once. */
+    const sweep = (): void => {
+      const lock = other.tryExclusive();
+      if (lock === null) return;
+      if (readLeases(other).live.length === 0) {
+        swept++;
+        rmSync(other.layout.chain(record.chainId), { recursive: true });
+        rmSync(other.layout.blob(record.config.digest));
+        for (const { diffId } of record.layers.slice(1))
+          rmSync(other.layout.layer(diffId), { recursive: true });
+      }
+      lock.release();
+    };
+    const ended = await actingAt(store, turn, sweep, async () => {
+      assert.deepEqual((await verify(store)).problems, [], `at turn ${turn}`);
+    });
+    store.close();
+    if (!ended) break;
+  }
+  assert.ok(swept > 0, 'a sweep before the verify');
 });

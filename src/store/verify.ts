@@ -15,6 +15,7 @@ import { isMissing, showBytes } from './io-errors.ts';
 import { readLayer } from './layers.ts';
 import { CHAIN_IMAGE, digestHex, HEX64, LAYER_IMAGE, LAYER_TAR } from './layout.ts';
 import { takeLease } from './leases.ts';
+import type { Lock } from './locks.ts';
 import type { ChainRecord, ImageRecord } from './records.ts';
 import type { Store } from './store.ts';
 import { findTree, VERITY_SCOPES } from './verity.ts';
@@ -57,8 +58,7 @@ interface Target {
 export async function verify(store: Store, options: VerifyOptions = {}): Promise<VerifyReport> {
   const report: VerifyReport = { problems: [], files: 0, bytes: 0, fsVerity: null };
   if (!store.exists()) return report;
-  const scope = chooseScope(store, report, options.image);
-  const lease = takeLease(store, 'verify', { ...scope, downloads: [] });
+  const { scope, lease } = protect(store, report, options.image);
   try {
     const targets = listTargets(store, scope, report);
     const total = targets.reduce((sum, target) => sum + Math.max(0, target.size), 0);
@@ -87,6 +87,21 @@ interface Scope {
   readonly layers: string[];
   readonly chains: string[];
   readonly blobs: string[];
+}
+
+/** What to look at, with a lease on it. No sweep comes between the look and the lease, or what it took would be a problem. */
+function protect(
+  store: Store,
+  report: VerifyReport,
+  image: ImageRecord | undefined,
+): { scope: Scope; lease: Lock } {
+  const shared = store.share();
+  try {
+    const scope = chooseScope(store, report, image);
+    return { scope, lease: takeLease(store, 'verify', { ...scope, downloads: [] }) };
+  } finally {
+    shared.release();
+  }
 }
 
 function chooseScope(store: Store, report: VerifyReport, image: ImageRecord | undefined): Scope {

@@ -97,6 +97,29 @@ test('sweeps beside pulls take nothing that is needed', async (t) => {
   await assertSound(store);
 });
 
+test('checks beside pulls and sweeps find nothing wrong, and repairs drop nothing', async (t) => {
+  const place = temporaryDirectory(t);
+  const [a, b] = await writeLayouts(place);
+  const root = join(place, 'store');
+  const beside = [
+    ['fsck', 'again'],
+    ['repair', 'again'],
+    ['verify', 'again'],
+    ['gc', 'again'],
+  ].map((list) => startStoreProcess(root, list));
+  const work = [`pull:${a}:a`, 'mountable:a', 'rm:a', `fetch:${b}:a`, 'mountable:a', `pull:${a}:a`];
+  try {
+    const rounds = Array.from({ length: 5 }, () => work).flat();
+    assert.deepEqual(await startStoreProcess(root, rounds).ended, { code: 0, stderr: '' });
+  } finally {
+    for (const { child } of beside) child.kill('SIGKILL');
+  }
+  for (const { ended } of beside) assert.deepEqual(await ended, { code: null, stderr: '' });
+  const store = openStore(t, root);
+  await gc(store);
+  await assertSound(store);
+});
+
 test('kill -9 at any moment leaves a store that is whole, and the next pull goes on', async (t) => {
   const place = temporaryDirectory(t);
   const [a, b] = await writeLayouts(place);

@@ -4,12 +4,21 @@
  *     node store-worker.ts ROOT ACTION...
  *
  * ACTION is `pull:LAYOUT:NAME`, `fetch:LAYOUT:NAME` (the same as if it were a registry, with downloads to resume),
- * `rm:NAME` (which may be missing), `mountable:NAME`, `gc`, or `again` (all from the first, for ever). With
+ * `rm:NAME` (which may be missing), `mountable:NAME`, `gc`, `fsck` and `repair` (which find no error), `verify`, or `again` (all from the first, for ever). With
  * VENEER_TEST_FSYNC in the environment everything is made durable.
  */
 import { VeneerError } from '../../src/errors.ts';
 import { openLayout } from '../../src/oci/layout.ts';
-import { gc, mountable, pullImage, removeImage, resolveImage, Store } from '../../src/store/index.ts';
+import {
+  fsck,
+  gc,
+  mountable,
+  pullImage,
+  removeImage,
+  resolveImage,
+  Store,
+  verify,
+} from '../../src/store/index.ts';
 
 const [root = '', ...actions] = process.argv.slice(2);
 const store = Store.open(root, { fsync: process.env.VENEER_TEST_FSYNC !== undefined });
@@ -41,12 +50,25 @@ async function prepareMount(name: string): Promise<void> {
   }
 }
 
+async function check(repair: boolean): Promise<void> {
+  const { problems } = await fsck(store, { repair });
+  const errors = problems.filter(({ severity }) => severity === 'error');
+  if (errors.length > 0) throw new Error(JSON.stringify(errors));
+}
+
+async function hashAll(): Promise<void> {
+  const { problems } = await verify(store);
+  if (problems.length > 0) throw new Error(JSON.stringify(problems));
+}
+
 async function act(action: string): Promise<void> {
   const [what, first = '', second = ''] = action.split(':');
   if (what === 'pull' || what === 'fetch') await pull(first, second, what === 'pull');
   else if (what === 'rm') remove(first);
   else if (what === 'mountable') await prepareMount(first);
   else if (what === 'gc') await gc(store);
+  else if (what === 'fsck' || what === 'repair') await check(what === 'repair');
+  else if (what === 'verify') await hashAll();
   else throw new Error(`no such action: ${action}`);
 }
 
