@@ -11,7 +11,6 @@
 import {
   closeSync,
   existsSync,
-  mkdirSync,
   mkdtempSync,
   openSync,
   readdirSync,
@@ -20,9 +19,10 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { VeneerError } from '../errors.ts';
 import { flock } from '../sys/flock.ts';
+import { makeDirectory } from '../sys/make-directory.ts';
 import { detachMount } from '../sys/mount-api.ts';
 import { isBelow, readMountInfo } from './mountinfo.ts';
 import type { MountRecord } from './types.ts';
@@ -56,7 +56,7 @@ export function withRunDir<T>(runDir: string, work: () => T): T {
 
 /** A new entry, locked. */
 export function makeEntry(runDir: string): Entry {
-  mkdirSync(runDir, { recursive: true, mode: 0o700 });
+  makeDirectory(resolve(runDir), 0o700);
   return withRunDir(runDir, () => {
     const path = mkdtempSync(join(runDir, PREFIX));
     const entry = { id: basename(path), path, fd: openSync(path, 'r') };

@@ -1,18 +1,10 @@
 /** The writable layer: where it may be, who uses it, and what a new one must look like. */
-import {
-  chmodSync,
-  chownSync,
-  closeSync,
-  fstatSync,
-  mkdirSync,
-  openSync,
-  realpathSync,
-  statfsSync,
-} from 'node:fs';
-import { join } from 'node:path';
+import { chmodSync, chownSync, closeSync, fstatSync, openSync, realpathSync, statfsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { VeneerError } from '../errors.ts';
 import { flock } from '../sys/flock.ts';
 import { setTimes } from '../sys/inode.ts';
+import { makeDirectory } from '../sys/make-directory.ts';
 import { getXattr, listXattrs, setXattr } from '../sys/xattr.ts';
 import { findUpperUser, judgeRecord } from './alive.ts';
 import { listEntries, readRecord } from './entry.ts';
@@ -53,14 +45,17 @@ export interface PreparedUpper {
 export function prepareUpper(directory: string, runDir: string): PreparedUpper {
   let real: string;
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    makeDirectory(resolve(directory), 0o700);
     real = realpathSync(directory);
   } catch (cause) {
-    const reason = (cause as NodeJS.ErrnoException).code;
-    throw new VeneerError('mount/bad-upper', `Cannot keep changes in ${directory}: ${reason}`, {
-      hint: HINT,
-      cause,
-    });
+    throw new VeneerError(
+      'mount/bad-upper',
+      `Cannot keep changes in ${directory}: ${(cause as Error).message}`,
+      {
+        hint: HINT,
+        cause,
+      },
+    );
   }
   checkFileSystem(real);
   const fd = openSync(real, 'r');
@@ -68,8 +63,8 @@ export function prepareUpper(directory: string, runDir: string): PreparedUpper {
     if (!flock(fd, 'exclusive', { block: false })) throw upperInUse(real, 'a mount that is being made');
     const user = findUser(real, runDir);
     if (user !== null) throw upperInUse(real, `the mount at ${user}`);
-    mkdirSync(workPath(real), { recursive: true, mode: 0o700 });
-    const fresh = mkdirSync(upperPath(real), { recursive: true, mode: 0o700 }) !== undefined;
+    makeDirectory(workPath(real), 0o700);
+    const fresh = makeDirectory(upperPath(real), 0o700).length > 0;
     return { directory: real, fd, fresh };
   } catch (error) {
     closeSync(fd);

@@ -11,7 +11,6 @@ import {
   constants,
   fsync as fsyncCallback,
   fsyncSync,
-  mkdirSync,
   openSync,
   readdirSync,
   renameSync,
@@ -23,6 +22,7 @@ import { open, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { setImmutable } from '../sys/file-flags.ts';
+import { makeDirectory } from '../sys/make-directory.ts';
 import { errnoName, isMissing } from './io-errors.ts';
 
 const fsync = promisify(fsyncCallback);
@@ -51,19 +51,7 @@ export function syncPathNow(path: string): void {
  * them later would be lost with them. A crash leaves at most empty directories.
  */
 export function makeDirectories(paths: readonly string[], options: { fsync: boolean }): void {
-  const changed = new Set<string>();
-  const make = (path: string): void => {
-    try {
-      mkdirSync(path, { mode: 0o700 });
-      changed.add(dirname(path));
-    } catch (error) {
-      if (errnoName(error) === 'EEXIST') return;
-      if (!isMissing(error) || dirname(path) === path) throw error;
-      make(dirname(path));
-      make(path);
-    }
-  };
-  for (const path of paths) make(path);
+  const changed = new Set(paths.flatMap((path) => makeDirectory(path, 0o700)).map((path) => dirname(path)));
   if (options.fsync) for (const path of changed) syncPathNow(path);
 }
 

@@ -4,9 +4,10 @@
  * digest everybody knows, is not touched.
  */
 import { createHash } from 'node:crypto';
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { VeneerError } from '../../errors.ts';
+import { makeDirectory } from '../../sys/make-directory.ts';
 import type { DiskInput } from './input.ts';
 import type { MadeTree } from './trees.ts';
 
@@ -38,7 +39,7 @@ export function writeAnnotation(
     });
   }
   const blobs = join(directory, 'blobs', 'sha256');
-  mkdirSync(blobs, { recursive: true });
+  makeDirectory(resolve(blobs), 0o755);
   const put = (mediaType: string, bytes: Buffer): Descriptor => {
     const hex = createHash('sha256').update(bytes).digest('hex');
     writeFileSync(join(blobs, hex), bytes);
