@@ -15,6 +15,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { COMMANDS } from '../../src/cli/commands.ts';
 import { requireTool } from '../support/require-tool.ts';
 import {
@@ -117,6 +118,11 @@ describe('veneer', () => {
       [['cp', 'test:1:/etc'], 2, /veneer cp/],
       [['pull', 'Not/A Reference'], 2, /Not\/A Reference/],
       [['pull', 'oci:nowhere'], 1, /nowhere/],
+      [
+        ['pull', `docker-archive:${fileURLToPath(import.meta.url)}`],
+        1,
+        /Cannot open the image archive .*cli\.test\.ts: cannot read the tar header: .*offset 0\nhint: /,
+      ],
       [['completion', 'tcsh'], 2, /bash, zsh or fish/],
       [['index', '-'], 2, /--tar FILE/],
       [['merge', 'x'], 2, /-o FSMETA is missing/],
@@ -352,7 +358,7 @@ describe('veneer', () => {
     });
   });
 
-  it('shell completion: scripts that their shell takes, image names from the store', async () => {
+  it('bash completion, image names from the store', async () => {
     const bash = await runVeneer(['completion', 'bash']);
     assert.equal(bash.code, 0);
     const complete = async (line: string): Promise<string[]> => {
@@ -373,11 +379,60 @@ printf '%s\\n' "\${COMPREPLY[@]}"`;
     assert.deepEqual(await complete('veneer ls test:'), ['1']);
     assert.deepEqual(await complete('veneer pull --progress js'), ['json']);
     assert.deepEqual(await complete('veneer completion z'), ['zsh']);
-    for (const shell of ['zsh', 'fish']) {
-      const script = await runVeneer(['completion', shell]);
-      assert.equal(script.code, 0);
-      for (const name of Object.keys(COMMANDS)) assert.ok(script.text.includes(name), `${shell}: ${name}`);
-    }
+    assert.deepEqual(await complete('veneer pull --progress=pl'), ['plain']);
+    assert.deepEqual(await complete('veneer --root / --json im'), ['images']);
+    assert.deepEqual(await complete('veneer nosuchcommand '), ['']);
+    // A name is text and never run, neither now nor when the line is.
+    const evil = lab.path('evil');
+    assert.equal((await lab.pull(`$(>${evil})`, [base])).code, 0);
+    assert.deepEqual(await complete('veneer ls $'), [`\\$\\(\\>${evil}\\)`]);
+    assert.equal(existsSync(evil), false);
+    await lab.veneer(['rm', `$(>${evil})`]);
+  });
+
+  it('fish completion, in fish', async (t) => {
+    if (requireTool(t, 'fish') === null) return;
+    const script = lab.path('veneer.fish');
+    writeFileSync(script, (await runVeneer(['completion', 'fish'])).text);
+    const program = `function veneer; $NODE $LAUNCHER $argv; end; source ${script}; complete -C $LINE`;
+    const complete = async (line: string): Promise<string[]> => {
+      const ran = await run('fish', ['-N', '-c', program], {
+        env: { HOME: lab.directory, VENEER_ROOT: lab.root, NODE: process.execPath, LAUNCHER, LINE: line },
+      });
+      assert.equal(ran.stderr, '', line);
+      return ran.text
+        .trimEnd()
+        .split('\n')
+        .map((row) => row.split('\t')[0]!);
+    };
+    assert.deepEqual(await complete('veneer im'), ['images']);
+    assert.deepEqual(await complete('veneer ls --rec'), ['--recursive']);
+    assert.deepEqual(await complete('veneer cat test:'), ['test:1']);
+    assert.deepEqual(await complete('veneer pull --progress js'), ['json']);
+    assert.deepEqual(await complete('veneer --json im'), ['images']);
+  });
+
+  it('zsh completion, in zsh', async (t) => {
+    if (requireTool(t, 'zsh') === null) return;
+    const script = lab.path('_veneer');
+    writeFileSync(script, (await runVeneer(['completion', 'zsh'])).text);
+    const complete = async (line: string): Promise<string> => {
+      const ran = await run(
+        'zsh',
+        ['-f', fileURLToPath(new URL('complete.zsh', import.meta.url)), script, line],
+        {
+          env: { VENEER_ROOT: lab.root, NODE: process.execPath, LAUNCHER },
+        },
+      );
+      assert.equal(ran.code, 0, ran.stderr);
+      return ran.text.trimEnd();
+    };
+    assert.equal(await complete('veneer im'), 'veneer images');
+    assert.equal(await complete('veneer ls --rec'), 'veneer ls --recursive');
+    assert.equal(await complete('veneer cat test:'), 'veneer cat test:1');
+    assert.equal(await complete('veneer pull --progress js'), 'veneer pull --progress json');
+    assert.equal(await complete('veneer pull --progress=js'), 'veneer pull --progress=json');
+    assert.equal(await complete('veneer --root / --json im'), 'veneer --root / --json images');
   });
 
   describe('progress', () => {

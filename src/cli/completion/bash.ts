@@ -26,6 +26,7 @@ ${flagCases.join('\n')}
 _veneer_values() {
   case $1:$2 in
 ${valueCases.join('\n')}
+    :--root) echo '@file' ;;
   esac
 }
 _veneer_kinds() {
@@ -33,10 +34,19 @@ _veneer_kinds() {
 ${kindCases.join('\n')}
   esac
 }
+# Offers the words $1, or files, that begin with $2.
+_veneer_words() {
+  if [ "$1" = @file ]; then
+    compopt -o filenames 2>/dev/null
+    COMPREPLY=($(compgen -f -- "$2"))
+  else
+    COMPREPLY=($(compgen -W "$1" -- "$2"))
+  fi
+}
 _veneer() {
   COMPREPLY=()
   # Image names hold colons, at which bash cuts words: cut at blanks instead.
-  local line=\${COMP_LINE:0:COMP_POINT} words cur prev command= kind count=0 index word values
+  local line=\${COMP_LINE:0:COMP_POINT} words cur prev command= kind count=0 index word values head
   read -ra words <<<"$line"
   cur=
   case $line in *[[:space:]]) ;; *) cur=\${words[\${#words[@]}-1]}; unset 'words[\${#words[@]}-1]' ;; esac
@@ -49,40 +59,49 @@ _veneer() {
       *) if [ -z "$command" ]; then command=$word; else ((count++)); fi ;;
     esac
   done
+  case $cur in
+    --*=*)
+      values=$(_veneer_values "$command" "\${cur%%=*}")
+      _veneer_words "$values" "\${cur#*=}"
+      # bash inserts behind the "=" only, unless somebody told it not to cut there.
+      [[ $COMP_WORDBREAKS == *=* ]] || COMPREPLY=("\${COMPREPLY[@]/#/"\${cur%%=*}="}")
+      return ;;
+  esac
+  values=$(_veneer_values "$command" "$prev")
+  if [ -n "$values" ]; then
+    _veneer_words "$values" "$cur"
+    return
+  fi
   if [ -z "$command" ]; then
-    COMPREPLY=($(compgen -W '${commands.map(({ name }) => name).join(' ')} help --help --version' -- "$cur"))
+    _veneer_words '${commands.map(({ name }) => name).join(' ')} help --help --version --json --quiet --root' "$cur"
     return
   fi
   if [ "$command" = help ]; then
-    COMPREPLY=($(compgen -W '${commands.map(({ name }) => name).join(' ')}' -- "$cur"))
-    return
-  fi
-  values=$(_veneer_values "$command" "$prev")
-  if [ "$values" = @file ]; then
-    compopt -o filenames 2>/dev/null
-    COMPREPLY=($(compgen -f -- "$cur"))
-    return
-  elif [ -n "$values" ]; then
-    COMPREPLY=($(compgen -W "$values" -- "$cur"))
+    _veneer_words '${commands.map(({ name }) => name).join(' ')}' "$cur"
     return
   fi
   case $cur in
-    -*) COMPREPLY=($(compgen -W "$(_veneer_flags "$command")" -- "$cur")); return ;;
+    -*) _veneer_words "$(_veneer_flags "$command")" "$cur"; return ;;
   esac
   read -ra words <<<"$(_veneer_kinds "$command")"
+  # No such command.
+  [ \${#words[@]} -gt 0 ] || return
   kind=\${words[count < \${#words[@]} ? count : \${#words[@]} - 1]}
   case $kind in
     image)
-      COMPREPLY=($(compgen -W "$(veneer images --names 2>/dev/null)" -- "$cur"))
       # bash inserts behind the last colon only.
-      if [[ $cur == *:* && $COMP_WORDBREAKS == *:* ]]; then
-        local head=\${cur%"\${cur##*:}"}
-        for index in "\${!COMPREPLY[@]}"; do COMPREPLY[index]=\${COMPREPLY[index]#"$head"}; done
-      fi
-      [ \${#COMPREPLY[@]} -gt 0 ] || { compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")); } ;;
-    file) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")) ;;
+      head=
+      [[ $cur == *:* && $COMP_WORDBREAKS == *:* ]] && head=\${cur%"\${cur##*:}"}
+      # Not compgen -W: it would run what stands in a name as $(...).
+      while IFS= read -r word; do
+        [[ $word == "$cur"* ]] || continue
+        printf -v word %q "\${word#"$head"}"
+        COMPREPLY+=("$word")
+      done < <(veneer images --names 2>/dev/null)
+      [ \${#COMPREPLY[@]} -gt 0 ] || _veneer_words @file "$cur" ;;
+    file) _veneer_words @file "$cur" ;;
     folder) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -d -- "$cur")) ;;
-    shell) COMPREPLY=($(compgen -W 'bash zsh fish' -- "$cur")) ;;
+    shell) _veneer_words 'bash zsh fish' "$cur" ;;
   esac
 }
 complete -F _veneer veneer

@@ -29,6 +29,12 @@ _veneer() {
   commands=(
 ${list.join('\n')}
   )
+  # Flags of every command may stand before it too.
+  while (( CURRENT > 2 )) && [[ $words[2] == -* ]]; do
+    [[ $words[2] == --root ]] && (( CURRENT > 3 )) && { shift words; (( CURRENT-- )); }
+    shift words
+    (( CURRENT-- ))
+  done
   if (( CURRENT == 2 )); then
     _describe command commands
     return
@@ -56,7 +62,9 @@ function specifications({ flags, arguments: kinds }: CompletedCommand): string[]
 function flagSpecifications({ names, brief, values }: CompletedFlag): string[] {
   const text = brief.replace(/[[\]:]/g, '\\$&');
   const value = values === null ? '' : values.length > 0 ? `:value:(${values.join(' ')})` : ':value:_files';
-  return names.map((name) => `*${name}[${text}]${value}`);
+  // "--flag=" takes its value behind "=" or as the next word, "-f+" behind the letter or as the next word.
+  const joined = (name: string): string => (values === null ? '' : name.startsWith('--') ? '=' : '+');
+  return names.map((name) => `*${name}${joined(name)}[${text}]${value}`);
 }
 
 const quote = (text: string): string => `'${text.replace(/'/g, `'\\''`)}'`;
