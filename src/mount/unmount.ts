@@ -5,7 +5,7 @@ import { VeneerError } from '../errors.ts';
 import { readLoopBacking } from '../sys/loop.ts';
 import { detachMount } from '../sys/mount-api.ts';
 import { findMount, isOverlaySource, judgeRecord, readBootId } from './alive.ts';
-import { deleteEntry, listEntries, lockEntry, readRecord, retireEntry } from './entry.ts';
+import { deleteEntry, type Entry, listEntries, lockEntry, readRecord, retireEntry } from './entry.ts';
 import { findTopMount, isBelow, type MountInfo, readMountInfo } from './mountinfo.ts';
 import { checkPrivilege, explainMountError, wrapSystemError } from './privilege.ts';
 import { sweepStale } from './sweep.ts';
@@ -36,9 +36,7 @@ export function unmount(target: string, runDir: string, options: { lazy?: boolea
     if (record !== null && entry === null) throw notMounted(real, undefined, runDir);
     detach(real, lazy);
     const removed = record?.ephemeral === true ? record.upper : null;
-    if (entry !== null) deleteEntry(retireEntry(entry));
-    // An entry whose record was lost has nothing to live for now.
-    else sweepStale(runDir);
+    forget(entry, real, runDir);
     return {
       target: real,
       type: top.type === 'erofs' ? 'erofs' : 'overlay',
@@ -51,6 +49,17 @@ export function unmount(target: string, runDir: string, options: { lazy?: boolea
     throw wrapSystemError(error, `unmount ${real}`);
   } finally {
     if (entry !== null) closeSync(entry.fd);
+  }
+}
+
+/** The kernel has let go: what fails from here on must not sound as if the mount were still there. */
+function forget(entry: Entry | null, target: string, runDir: string): void {
+  try {
+    if (entry !== null) deleteEntry(retireEntry(entry));
+    // An entry whose record was lost has nothing to live for now.
+    else sweepStale(runDir);
+  } catch (error) {
+    throw wrapSystemError(error, `remove the record of ${target}, which is unmounted now`);
   }
 }
 

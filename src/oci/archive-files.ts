@@ -66,6 +66,14 @@ async function indexArchive(file: string): Promise<ReadonlyMap<string, Member>> 
       at += bytesRead;
     }
     scanner.end();
+  } catch (error) {
+    // The scanner does not know what it reads.
+    if (!(error instanceof VeneerError) || !error.code.startsWith('tar/')) throw error;
+    const reason = error.message.replace(/^Cannot/, 'cannot');
+    throw new VeneerError(error.code, `Cannot open the image archive ${file}: ${reason}`, {
+      ...(error.hint === undefined ? {} : { hint: error.hint }),
+      cause: error,
+    });
   } finally {
     await handle.close();
   }

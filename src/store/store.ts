@@ -112,7 +112,8 @@ export class Store {
     if (this.#database !== null) return this.#database;
     try {
       this.#database = openDatabase(this.layout.database, { fsync: this.fsync });
-      chmodSync(this.layout.database, 0o600);
+      // Only when it was made just now: on a read-only disk it cannot be changed, and need not.
+      if ((statSync(this.layout.database).mode & 0o777) !== 0o600) chmodSync(this.layout.database, 0o600);
     } catch (error) {
       if (!isUnwritable(error)) throw error;
       this.useMemoryDatabase();

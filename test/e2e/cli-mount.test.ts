@@ -1,5 +1,6 @@
 /** `veneer mount` and `umount` with the real kernel. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import {
   closeSync,
   existsSync,
@@ -86,7 +87,7 @@ describe('veneer mount', { skip: skipReason }, () => {
       const busy = await veneer('umount', mnt);
       assert.equal(busy.code, 1);
       assert.match(busy.stderr, new RegExp(`${process.pid}`));
-      await ok('umount', '--lazy', mnt);
+      await ok('umount', '-l', mnt);
       assert.ok(!existsSync(`${mnt}/keep`));
     } finally {
       closeSync(fd);
@@ -111,11 +112,35 @@ describe('veneer mount', { skip: skipReason }, () => {
     await lab.pull('m:1', [lower, upper]);
   });
 
+  it('a store that has become read-only is listed and read; umount says what it did and what it could not', async () => {
+    await ok('mount', 'm:1', mnt);
+    const bound = lab.root;
+    for (const words of [
+      ['--bind', bound, bound],
+      ['-o', 'remount,bind,ro', bound],
+    ])
+      assert.equal(spawnSync('mount', words).status, 0);
+    try {
+      assert.match(await ok('images'), /^m:1 /m);
+      assert.equal(await ok('cat', 'm:1:/keep'), 'kept');
+      const ran = await veneer('umount', mnt);
+      assert.equal(ran.code, 1);
+      assert.match(ran.stderr, /Cannot remove the record of .*mnt, which is unmounted now: EROFS/);
+    } finally {
+      assert.equal(spawnSync('umount', [bound]).status, 0);
+    }
+    assert.deepEqual(mounted(), []);
+    await ok('mount', 'm:1', mnt);
+    await ok('umount', mnt);
+    assert.deepEqual(readdirSync(`${lab.root}/run`), []);
+  });
+
   it('says what is wrong', async () => {
     for (const [words, code, message] of [
       [['mount', 'm:1', lab.path('nowhere')], 1, /nowhere/],
       [['mount', 'm:2', mnt], 1, /Cannot find image "m:2"/],
       [['mount', '--rw=', 'm:1', mnt], 2, /--rw wants a value/],
+      [['mount', '--rw=/proc/changes', 'm:1', mnt], 1, /Cannot keep changes in \/proc\/changes: ENOENT/],
       [['umount', mnt], 1, /Cannot unmount/],
     ] as const) {
       const ran = await veneer(...words);

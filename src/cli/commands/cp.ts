@@ -1,5 +1,6 @@
 /** `veneer cp` */
 import { displayByteString } from '../../bytes/byte-string.ts';
+import { VeneerError } from '../../errors.ts';
 import { formatBytes, formatCount } from '../../progress/units.ts';
 import { countLinks } from '../../tree/walk.ts';
 import { asText, defineCommand } from '../command.ts';
@@ -94,7 +95,13 @@ A copy appears under its name when it is complete; only with --force is it merge
         `you own ${files} that belong to somebody else in the image: keeping owners needs root`,
       );
     }
-    return attributes.missingFiles > 0 ? 1 : 0;
+    if (attributes.missingFiles > 0) {
+      const files = formatCount(attributes.missingFiles, 'file');
+      throw new VeneerError('io/failed', `Cannot copy everything: ${files} could not be made here`, {
+        hint: 'devices need root; all else is copied',
+      });
+    }
+    return undefined;
   },
 });
 

@@ -147,8 +147,6 @@ tree (made when first needed), and what was changed cannot be read. --root-hash 
       throw usageError('mount', '--root-hash, --signature and --cert need --verity');
     if (flags.cert !== undefined && flags.signature === undefined)
       throw usageError('mount', '--cert needs --signature');
-    if (flags.rw === '')
-      throw usageError('mount', '--rw= wants a folder; write --rw alone for changes that are thrown away');
     return mountImage(context, flags, image.replace(/:\/$/, ''), target);
   },
 });

@@ -6,9 +6,10 @@ import { storeRoot } from '../root.ts';
 export default defineCommand<{ readonly lazy: boolean }, string[]>({
   name: 'umount',
   brief: 'Unmount and release all that the mount took',
-  usage: ['umount [--lazy] DIR...'],
+  usage: ['umount [-l] DIR...'],
   description: `Takes back loop devices, layer mounts and the record as well. The changes of a mount with --rw=UPPER stay in
-UPPER; those of one with --rw alone are thrown away.`,
+UPPER; those of one with --rw alone are thrown away. After --lazy do not mount UPPER again before its last user ended:
+nobody can see any more that it is in use.`,
   examples: [
     ['umount /mnt', 'unmount'],
     ['umount --lazy /mnt', 'detach at once, release when the last user ends'],
@@ -22,6 +23,7 @@ UPPER; those of one with --rw alone are thrown away.`,
         default: false,
       },
     },
+    aliases: { l: 'lazy' },
     positional: manyOf('DIR', 'Where it is mounted'),
   },
   completes: ['folder'],
