@@ -26,9 +26,12 @@ const image = await pullImage(store, source);
 await source.close();
 
 const runDir = store.layout.run;
+// No gc of another process takes the files away before the mount has them.
+const lock = store.share();
 const images = await mountable(store, image, 'merged');
 const request = { target: target!, mode: 'merged', images, options: [], backing: 'auto', runDir } as const;
 const mounted = applyMount(planMount(request, probeCapabilities()));
+lock.release();
 console.log(`${image.name} is on ${mounted.target}`);
 unmount(mounted.target, runDir);
 store.close();
