@@ -35,7 +35,7 @@ export interface Download {
   readonly bytes: AsyncIterable<Buffer>;
   /** Bytes that an earlier try had left. */
   readonly resumed: number;
-  /** Closes the part; `keep` leaves it for the next try. Call it when nobody reads `bytes` any more. */
+  /** Closes the part; `keep` leaves it for the next try. What comes of `bytes` after that is not kept. */
   dispose(keep: boolean): Promise<void>;
 }
 
@@ -140,6 +140,7 @@ export function openDownload(
   }
   const part = fd;
   const from = resumed;
+  let open = part !== null;
   let writing: Promise<void> = Promise.resolve();
 
   async function* run(): AsyncGenerator<Buffer> {
@@ -152,14 +153,14 @@ export function openDownload(
     for await (const chunk of limited(rest, descriptor.size - from, descriptor.digest)) {
       // The write of one chunk overlaps what the consumer does with it.
       await writing;
-      if (part !== null) writing = append(part, chunk, path);
+      // A chunk that was on its way when the part was closed: its number may be another file's by now.
+      if (part !== null && open) writing = append(part, chunk, path);
       writing.catch(() => undefined);
       yield chunk;
     }
     await writing;
   }
 
-  let open = part !== null;
   return {
     bytes: run(),
     resumed,

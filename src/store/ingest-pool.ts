@@ -58,25 +58,20 @@ export class IngestPool {
     };
     signal?.addEventListener('abort', cancel, { once: true });
     thread.load += bytes;
+    const feeder = stream === null ? null : new Feeder(stream, port);
     try {
       return await new Promise<IngestedLayer>((resolve, reject) => {
         thread.jobs.add(reject);
-        const feeder = stream === null ? null : new Feeder(stream, port);
         port.on('message', (message: OutputMessage) => {
           if (message.type === 'taken') feeder?.taken();
           else if (message.type === 'advance')
             onProgress?.({ type: 'advance', id: plain.id, done: message.done });
           else {
             thread.jobs.delete(reject);
-            const settle = (): void => {
-              if (message.type === 'done') {
-                onProgress?.({ type: 'advance', id: plain.id, done: message.layer.blobSize });
-                resolve(message.layer);
-              } else reject(feeder?.error ?? revivedError(message.error));
-            };
-            // the stream is let go before the caller is told, so that nobody reads it any more
-            if (feeder === null) settle();
-            else feeder.stop().then(settle, settle);
+            if (message.type === 'done') {
+              onProgress?.({ type: 'advance', id: plain.id, done: message.layer.blobSize });
+              resolve(message.layer);
+            } else reject(feeder?.error ?? revivedError(message.error));
           }
         });
         const job: IngestJob = {
@@ -91,6 +86,7 @@ export class IngestPool {
       });
     } finally {
       signal?.removeEventListener('abort', cancel);
+      feeder?.stop();
       thread.load -= bytes;
       port.close();
     }
@@ -143,7 +139,6 @@ class Feeder {
   #ahead = 0;
   #stopped = false;
   #wake: (() => void) | null = null;
-  #running: Promise<void> = Promise.resolve();
   /** What the stream threw: the caller gets it as it was. */
   error: unknown;
 
@@ -153,7 +148,7 @@ class Feeder {
   }
 
   start(): void {
-    this.#running = this.#run();
+    void this.#run();
   }
 
   taken(): void {
@@ -161,11 +156,10 @@ class Feeder {
     this.#wake?.();
   }
 
-  /** Resolves when the stream is closed. */
-  async stop(): Promise<void> {
+  /** Lets go of the stream as soon as it answers; nobody waits for that, for a silent one never does. */
+  stop(): void {
     this.#stopped = true;
     this.#wake?.();
-    await this.#running;
   }
 
   async #run(): Promise<void> {
@@ -178,6 +172,7 @@ class Feeder {
         }
         if (this.#stopped) break;
         const next = await this.#chunks.next();
+        if (this.#stopped) break;
         if (next.done) {
           this.#send({ type: 'end' });
           return;
@@ -187,12 +182,11 @@ class Feeder {
         this.#ahead++;
         this.#send({ type: 'chunk', bytes }, [bytes.buffer]);
       }
+      await this.#chunks.return?.();
     } catch (error) {
       this.error = error;
-      this.#send({ type: 'broken', error: plainError(error) });
-      return;
+      if (!this.#stopped) this.#send({ type: 'broken', error: plainError(error) });
     }
-    await this.#chunks.return?.();
   }
 
   #send(message: InputMessage, transfer: ArrayBuffer[] = []): void {

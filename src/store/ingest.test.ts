@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { ingestLayer } from './ingest.ts';
 
 /** Ingests a blob of two chunks under `ulimit -f`, so that the first write fails; prints what comes of it. */
 const CHILD = `
@@ -42,4 +43,13 @@ test('a tar that is broken where its file cannot be written is one error, and ca
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
+});
+
+test('a folder that is not there is an error of ours', async () => {
+  async function* nothing(): AsyncGenerator<Buffer> {}
+  await assert.rejects(ingestLayer(nothing(), '/nonexistent', { id: 'layer', fsync: false }), {
+    name: 'VeneerError',
+    code: 'io/failed',
+    message: /^Cannot write \/nonexistent\/layer\.tar: /,
+  });
 });

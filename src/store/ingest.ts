@@ -63,7 +63,9 @@ export async function ingestLayer(
   options: IngestOptions,
 ): Promise<IngestedLayer> {
   const path = join(dir, LAYER_TAR);
-  const file = await open(path, 'wx+', 0o444);
+  const file = await open(path, 'wx+', 0o444).catch((error: unknown) => {
+    throw storeError(`write ${path}`, error);
+  });
   try {
     const blob = new BlobMeter(options);
     const tarHash = createHash('sha256');

@@ -106,3 +106,18 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
     throw new VeneerError('io/cancelled', 'Cannot go on: cancelled', { cause: signal.reason });
   }
 }
+
+/** What `work` comes to, or `io/cancelled` as soon as the signal fires, though `work` may go on. */
+export async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  const { promise: stopped, resolve } = Promise.withResolvers<void>();
+  const stop = (): void => resolve();
+  signal?.addEventListener('abort', stop, { once: true });
+  if (signal?.aborted) stop();
+  try {
+    await Promise.race([work, stopped]);
+    throwIfAborted(signal);
+    return await work;
+  } finally {
+    signal?.removeEventListener('abort', stop);
+  }
+}

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import {
@@ -14,6 +14,7 @@ import {
 import { sha256 } from '../../test/support/images.ts';
 import { archive, dir, file } from '../../test/support/tar-builder.ts';
 import type { ProgressEvent } from '../progress/events.ts';
+import { openDownload } from './downloads.ts';
 import { fsck } from './fsck.ts';
 import { gc } from './gc.ts';
 import { listImages } from './images.ts';
@@ -248,6 +249,57 @@ test('cancelling ends at once, keeps downloads and leaves no half layer', async 
   });
   await pullImage(store, memorySource(image, { local: false }));
   assertTidy(store);
+});
+
+test('cancelling does not wait for a source that does not answer', async (t) => {
+  const store = openStore(t);
+  const stop = new AbortController();
+  const silent = memorySource(buildImage(sampleTars()));
+  const resolve = (): Promise<never> => {
+    setImmediate(() => stop.abort());
+    return new Promise(() => {});
+  };
+  await assert.rejects(pullImage(store, { ...silent, resolve }, { signal: stop.signal }), {
+    code: 'io/cancelled',
+  });
+});
+
+test('wrong bytes are told at once, though the source is silent after them', async (t) => {
+  const store = openStore(t);
+  const image = buildImage([{ tar: archive(file('data', noise(300_000))), compression: 'none' }]);
+  const blob = image.layers[0]!;
+  const stuck = memorySource(
+    image,
+    { local: false, onChunk: (_blob, offset, chunk) => (offset === 0 ? chunk : new Promise(() => {})) },
+    new Map([[blob.digest, noise(blob.size, 7)]]),
+  );
+  await assert.rejects(pullImage(store, stuck), { code: /^tar\// });
+  assertTidy(store);
+});
+
+test('a chunk that comes after the end of a download is written nowhere', async (t) => {
+  const store = openStore(t);
+  const image = buildImage([{ tar: archive(file('data', noise(300_000))), compression: 'none' }]);
+  const descriptor = { ...image.layers[0]!, annotations: {} };
+  const gate = Promise.withResolvers<void>();
+  const source = memorySource(image, {
+    onChunk: (_blob, offset, chunk) => (offset === 0 ? chunk : gate.promise.then(() => chunk)),
+  });
+  store.prepare();
+  const download = openDownload(store, source, descriptor, undefined);
+  const chunks = download.bytes[Symbol.asyncIterator]();
+  const first = await chunks.next();
+  const late = chunks.next();
+  await download.dispose(true);
+  // The lowest free number: that of the part.
+  const path = join(store.layout.root, 'victim');
+  const fd = openSync(path, 'w');
+  gate.resolve();
+  await late;
+  await chunks.return?.();
+  closeSync(fd);
+  assert.equal(statSync(path).size, 0);
+  assert.equal(statSync(store.layout.download(descriptor.digest)).size, first.value.length);
 });
 
 test('when one layer fails the others stop, and what was complete is used by the next try', async (t) => {

@@ -18,7 +18,7 @@ import { freeSpace, isNoSpace, showBytes, storeError } from './io-errors.ts';
 import { hasLayer } from './layers.ts';
 import { isDigest } from './layout.ts';
 import { takeLease } from './leases.ts';
-import { throwIfAborted } from './locks.ts';
+import { orAborted, throwIfAborted } from './locks.ts';
 import { type LayerTask, pullLayers } from './pull-layers.ts';
 import type { BlobRef, ImageRecord } from './records.ts';
 import type { Store } from './store.ts';
@@ -58,7 +58,7 @@ export async function pullImage(
   store.prepare();
   await sweepDebris(store);
   throwIfAborted(options.signal);
-  const resolved = await source.resolve(options.platform ?? hostPlatform());
+  const resolved = await orAborted(source.resolve(options.platform ?? hostPlatform()), options.signal);
   for (const finding of resolved.findings) options.onFinding?.(finding);
   const record = describeImage(name, resolved);
   const blobs = imageDocuments(record, resolved);
