@@ -7,6 +7,7 @@
  *     ./layer.erofs:/etc               an image file,         path /etc
  *     node-app:latest                  no path: the root
  */
+import { statSync } from 'node:fs';
 import { VeneerError } from '../errors.ts';
 
 export interface ImagePath {
@@ -41,3 +42,16 @@ export function parseImageFile(argument: string): ImagePath {
     hint: `a path begins with "/": ${guess}`,
   });
 }
+
+/** What begins like a path is one, and no name in the store. */
+export const isPath = (text: string): boolean => /^\.{0,2}\//.test(text);
+
+/** True when IMAGE cannot be a name in the store. */
+export const namesFile = (image: string, devices: readonly string[]): boolean =>
+  isPath(image) || devices.length > 0;
+
+/** True when a look into the store ended with `error` because there is no such name, and there is such a file. */
+export const isFileInstead = (error: unknown, image: string): boolean =>
+  error instanceof VeneerError &&
+  error.code === 'store/no-image' &&
+  (statSync(image, { throwIfNoEntry: false })?.isFile() ?? false);

@@ -1,12 +1,12 @@
 /** Opens what IMAGE names: an image of the store, or an EROFS image file with the files its data stands in. */
-import { closeSync, openSync, statSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import type { ByteSource } from '../bytes/io.ts';
 import { VeneerError } from '../errors.ts';
 import type { FileTree, TreeNode } from '../tree/node.ts';
 import type { CliContext, CommonFlags } from './context.ts';
 import { readFile } from './file-data.ts';
 import type { ImageFlags } from './image-flags.ts';
-import type { ImagePath } from './image-path.ts';
+import { type ImagePath, isFileInstead, namesFile } from './image-path.ts';
 import { storeRoot } from './root.ts';
 
 export interface OpenImage {
@@ -48,17 +48,14 @@ async function openImage(
   image: string,
 ): Promise<OpenImage> {
   const devices = flags.device ?? [];
-  if (/^\.{0,2}\//.test(image) || devices.length > 0) return openImageFile(image, devices);
+  if (namesFile(image, devices)) return openImageFile(image, devices);
   try {
     return await openStoredImage(storeRoot(flags, context.env), image);
   } catch (error) {
-    const missing = error instanceof VeneerError && error.code === 'store/no-image';
-    if (!missing || !isFile(image)) throw error;
+    if (!isFileInstead(error, image)) throw error;
     return openImageFile(image, devices);
   }
 }
-
-const isFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
 
 async function openStoredImage(root: string, image: string): Promise<OpenImage> {
   const { resolveImage } = await import('../store/images.ts');

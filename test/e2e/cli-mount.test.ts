@@ -135,6 +135,70 @@ describe('veneer mount', { skip: skipReason }, () => {
     assert.deepEqual(readdirSync(`${lab.root}/run`), []);
   });
 
+  describe('image files', () => {
+    before(async () => {
+      writeFileSync(lab.path('00.tar'), lower);
+      writeFileSync(lab.path('01.tar'), upper);
+      await ok('convert', '00.tar', '-o', 'base.erofs');
+      await ok('index', '01.tar');
+      await ok('merge', '-o', 'fsmeta.erofs', 'base.erofs', '01.tar.erofs');
+    });
+
+    const devices = ['--device', 'base.erofs', '--device', '01.tar'];
+    for (const [what, words] of [
+      ['a self-contained one', ['./base.erofs']],
+      ['one without a path before it', ['base.erofs']],
+      ['a merged one with its devices', ['fsmeta.erofs', ...devices]],
+      ['one by loop devices', ['--backing', 'loop', 'fsmeta.erofs', ...devices]],
+      ['a writable one', ['--rw', 'fsmeta.erofs', ...devices]],
+    ] as const) {
+      it(what, async () => {
+        const merged = words.includes('fsmeta.erofs' as never);
+        assert.match(await ok('mount', ...words, mnt), new RegExp(`^mounted .*\\.erofs on ${mnt} `));
+        assert.equal(readFileSync(`${mnt}/etc/a`, 'utf8'), merged ? 'above' : 'below');
+        assert.deepEqual(readdirSync(`${mnt}/etc`), merged ? ['a'] : ['a', 'b']);
+        await ok('umount', mnt);
+        assert.deepEqual(mounted(), []);
+        assert.deepEqual(readdirSync(`${lab.root}/run`), []);
+      });
+    }
+
+    it('the kernel gets metadata of our own, and never what our reader refuses', async () => {
+      await ok('mount', './base.erofs', mnt);
+      const [row] = parseLines(await ok('mount', '--json'));
+      const [image] = row!.images as { primary: string; devices: { path: string }[] }[];
+      assert.ok(image!.primary.startsWith(`${lab.root}/`));
+      assert.deepEqual(
+        image!.devices.map(({ path }) => path),
+        [lab.path('base.erofs')],
+      );
+      await ok('umount', mnt);
+      const damaged = readFileSync(lab.path('base.erofs'));
+      // its root inode: past the end
+      damaged.writeUInt16LE(0xffff, 1024 + 14);
+      writeFileSync(lab.path('bad.erofs'), damaged);
+      const ran = await veneer('mount', './bad.erofs', mnt);
+      assert.equal(ran.code, 1);
+      assert.match(ran.stderr, /^veneer: Cannot read EROFS image/);
+      assert.deepEqual(mounted(), []);
+    });
+
+    it('devices that are missing, too many or others are refused', async () => {
+      for (const [words, code, message] of [
+        [['fsmeta.erofs'], 1, /device 1 of its table .* was not given\nhint: .*--device/],
+        [['fsmeta.erofs', '--device', '01.tar', '--device', 'base.erofs'], 1, /01\.tar as device 1/],
+        [['base.erofs', '--device', '01.tar'], 2, /its device table has 0/],
+        [['--layers', './base.erofs'], 2, /for images in the store/],
+        [['m:1', '--device', '01.tar'], 1, /m:1/],
+      ] as const) {
+        const ran = await veneer('mount', ...words, mnt);
+        assert.equal(ran.code, code, ran.stderr);
+        assert.match(ran.stderr, message);
+      }
+      assert.deepEqual(mounted(), []);
+    });
+  });
+
   it('says what is wrong', async () => {
     for (const [words, code, message] of [
       [['mount', 'm:1', lab.path('nowhere')], 1, /nowhere/],

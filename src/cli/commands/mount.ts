@@ -6,12 +6,13 @@ import type { ImageRecord } from '../../store/records.ts';
 import type { Store } from '../../store/store.ts';
 import { asText, defineCommand } from '../command.ts';
 import type { CliContext, CommonFlags } from '../context.ts';
-import { parseImagePath } from '../image-path.ts';
+import { IMAGE_FLAGS, type ImageFlags } from '../image-flags.ts';
+import { isFileInstead, namesFile, parseImagePath } from '../image-path.ts';
 import { usageError } from '../parse.ts';
 import { alignColumns } from '../table.ts';
 import { withStore } from '../with-store.ts';
 
-type Flags = {
+type Flags = ImageFlags & {
   readonly rw?: string;
   readonly layers: boolean;
   readonly option?: readonly string[];
@@ -32,11 +33,16 @@ export default defineCommand<Flags, [image?: string, target?: string]>({
   brief: 'Mount an image, or list what is mounted',
   usage: [
     'mount [--rw[=UPPER]] [--layers] [--format erofs|udf] [-o OPTION,...] IMAGE DIR',
+    'mount [--rw[=UPPER]] [-o OPTION,...] [--device FILE]... FILE.erofs DIR',
     'mount --verity [--root-hash HASH] [--signature FILE [--cert FILE]] IMAGE DIR',
     'mount',
   ],
   description: `Needs root. The image is mounted read-only from the files of the store; nothing is copied.
 Without IMAGE and DIR: lists the mounts that were made with this store.
+
+IMAGE may also be an EROFS image file, with the files of its devices in order. The kernel does not get its metadata to
+see: it is read and checked here, and written anew. Of the devices only the sizes are checked. Neither FILE.erofs nor
+they may change while they are mounted.
 
 --rw makes the mount writable: changes are thrown away by the unmount, or with --rw=UPPER kept in the folder
 UPPER and found there again by the next mount. --layers mounts every layer for itself and puts overlayfs over
@@ -52,12 +58,14 @@ tree (made when first needed), and what was changed cannot be read. --root-hash 
     ['mount --rw debian:12 /mnt', 'writable, changes are thrown away'],
     ['mount --rw=/srv/app-changes app:latest /srv/app', 'writable, changes are kept'],
     ['mount --layers -o nosuid,nodev app:latest /mnt', 'overlayfs over one mount a layer'],
+    ['mount ./fsmeta.erofs /mnt --device 00.tar --device 01.tar', 'what "veneer merge" made'],
     ['mount --format udf app:latest /mnt', 'by udf.ko'],
     ['mount --verity --root-hash 5be1… app:latest /mnt', 'by dm-verity; no other content can be read'],
     ['mount', 'what is mounted'],
   ],
   parameters: {
     flags: {
+      ...IMAGE_FLAGS,
       rw: {
         kind: 'parsed',
         parse: asText,
@@ -147,9 +155,74 @@ tree (made when first needed), and what was changed cannot be read. --root-hash 
       throw usageError('mount', '--root-hash, --signature and --cert need --verity');
     if (flags.cert !== undefined && flags.signature === undefined)
       throw usageError('mount', '--cert needs --signature');
-    return mountImage(context, flags, image.replace(/:\/$/, ''), target);
+    const name = image.replace(/:\/$/, '');
+    if (namesFile(name, flags.device ?? [])) return mountFile(context, flags, name, target);
+    try {
+      return await mountImage(context, flags, name, target);
+    } catch (error) {
+      if (!isFileInstead(error, name)) throw error;
+      return mountFile(context, flags, name, target);
+    }
   },
 });
+
+type Lowers = Pick<MountRequest, 'mode' | 'images' | 'metacopy'>;
+
+/** Plans and does the mount of what the image turned out to be. */
+async function prepareMount(
+  flags: Flags,
+  store: Store,
+  target: string,
+  label: string,
+): Promise<(lowers: Lowers) => MountRecord> {
+  const { applyMount } = await import('../../mount/apply.ts');
+  const { probeCapabilities } = await import('../../mount/capabilities.ts');
+  const { planMount } = await import('../../mount/plan.ts');
+  const request: Omit<MountRequest, 'mode' | 'images'> = {
+    target: resolve(target),
+    options: flags.option ?? [],
+    backing: flags.backing,
+    runDir: store.layout.run,
+    label,
+    ...(flags.rw === undefined ? {} : { rw: flags.rw === EPHEMERAL ? {} : { upper: resolve(flags.rw) } }),
+  };
+  return (lowers) => applyMount(planMount({ ...request, ...lowers }, probeCapabilities()));
+}
+
+function report({ out }: CliContext, done: MountRecord, checked = ''): void {
+  out.result(done, () => {
+    const how =
+      done.upper === null
+        ? 'read-only'
+        : done.ephemeral
+          ? 'writable, changes are thrown away'
+          : `writable, changes in ${done.upper}`;
+    return `mounted ${done.label} on ${done.target} (${how}${checked})`;
+  });
+}
+
+/** An EROFS file: what is mounted is metadata of our own over the same data. */
+async function mountFile(
+  context: CliContext,
+  flags: Flags & CommonFlags,
+  file: string,
+  target: string,
+): Promise<undefined> {
+  if (flags.layers || flags.verity || flags.immutable || flags.format !== 'erofs')
+    throw usageError('mount', '--layers, --verity, --immutable and --format are for images in the store');
+  const { rewriteImage } = await import('../rewrite-image.ts');
+  return withStore(context, flags, async (store) => {
+    const mount = await prepareMount(flags, store, target, file);
+    const { image, findings, discard } = await rewriteImage(store.work(), file, flags.device ?? []);
+    try {
+      context.out.findings(findings);
+      report(context, mount({ mode: 'merged', images: [image] }));
+    } finally {
+      discard();
+    }
+    return undefined;
+  });
+}
 
 async function mountImage(
   context: CliContext,
@@ -159,9 +232,6 @@ async function mountImage(
 ): Promise<undefined> {
   const { resolveImage } = await import('../../store/images.ts');
   const { mountable } = await import('../../store/mountable.ts');
-  const { applyMount } = await import('../../mount/apply.ts');
-  const { probeCapabilities } = await import('../../mount/capabilities.ts');
-  const { planMount } = await import('../../mount/plan.ts');
   return withStore(context, flags, async (store) => {
     const mode = flags.layers ? 'layers' : 'merged';
     const verity = flags.verity ? await openVerity(context, flags, store, image) : null;
@@ -171,30 +241,12 @@ async function mountImage(
       const record = resolveImage(store, image);
       if (flags.immutable) await setImmutable(store, record);
       const images = await mountable(store, record, mode, { signal: context.signal });
-      const request: Omit<MountRequest, 'mode' | 'images'> = {
-        target: resolve(target),
-        options: flags.option ?? [],
-        backing: flags.backing,
-        runDir: store.layout.run,
-        label: record.name,
-        ...(flags.rw === undefined ? {} : { rw: flags.rw === EPHEMERAL ? {} : { upper: resolve(flags.rw) } }),
-      };
-      const mount = (lowers: Pick<MountRequest, 'mode' | 'images' | 'metacopy'>): MountRecord =>
-        applyMount(planMount({ ...request, ...lowers }, probeCapabilities()));
+      const mount = await prepareMount(flags, store, target, record.name);
       const done =
         flags.format === 'udf'
           ? await mountUdf(context, store, images, mount)
           : mount({ mode, images: verity === null ? images : [{ ...images[0]!, verity }] });
-      context.out.result(done, () => {
-        const how =
-          done.upper === null
-            ? 'read-only'
-            : done.ephemeral
-              ? 'writable, changes are thrown away'
-              : `writable, changes in ${done.upper}`;
-        const checked = verity === null ? '' : `, checked by dm-verity against ${verity.rootHash}`;
-        return `mounted ${record.name} on ${done.target} (${how}${checked})`;
-      });
+      report(context, done, verity === null ? '' : `, checked by dm-verity against ${verity.rootHash}`);
     } finally {
       lock.release();
     }
@@ -223,7 +275,7 @@ async function mountUdf(
   context: CliContext,
   store: Store,
   images: readonly MountableImage[],
-  mount: (lowers: Pick<MountRequest, 'mode' | 'images' | 'metacopy'>) => MountRecord,
+  mount: (lowers: Lowers) => MountRecord,
 ): Promise<MountRecord> {
   const { stackVolumes } = await import('../udf-stack.ts');
   const { discardVolumes, writeVolumes } = await import('../../store/udf-volumes.ts');

@@ -4,6 +4,7 @@ import { formatBytes, formatCount } from '../../progress/units.ts';
 import type { VerifyReport } from '../../store/verify.ts';
 import { asText, defineCommand } from '../command.ts';
 import type { CliContext, CommonFlags } from '../context.ts';
+import { isPath } from '../image-path.ts';
 import { usageError } from '../parse.ts';
 import { PROGRESS_FLAG, type ProgressFlags, withProgress } from '../progress.ts';
 import { withStore } from '../with-store.ts';
@@ -94,7 +95,7 @@ by CERT first.`,
 
 /** What begins like a path is one; so is a file with a disk's name. */
 function isDisk(what: string): boolean {
-  if (/^\.{0,2}\//.test(what)) return true;
+  if (isPath(what)) return true;
   return /\.(vmdk|raw|img)$/i.test(what) && statSync(what, { throwIfNoEntry: false }) !== undefined;
 }
 
