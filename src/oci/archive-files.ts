@@ -9,6 +9,8 @@ const MAX_MEMBERS = 100_000;
 /** Bytes of one read; members are mostly large and skipped, headers are small. */
 const READ_BYTES = 64 << 10;
 const MAX_LINKS = 16;
+/** Bytes. Nobody asks for longer paths, so a million of them need not be kept. */
+const MAX_PATH = 1024;
 
 const COMPRESSED: readonly (readonly [magic: string, command: string])[] = [
   ['1f8b', 'gzip -d'],
@@ -82,7 +84,7 @@ async function indexArchive(file: string): Promise<ReadonlyMap<string, Member>> 
 
 function addMember(members: Map<string, Member>, entry: TarEntry, file: string): void {
   const path = cleanPath(entry.path);
-  if (path === null || path === '') return;
+  if (path === null || path === '' || path.length > MAX_PATH) return;
   if (members.size >= MAX_MEMBERS) {
     throw new VeneerError(
       'oci/limit',
@@ -108,7 +110,8 @@ function memberOf(entry: TarEntry, path: string): Member | null {
 }
 
 function linkTo(target: string | null): Member {
-  return target === null ? { problem: 'its link leaves the archive' } : { target };
+  if (target === null) return { problem: 'its link leaves the archive' };
+  return target.length > MAX_PATH ? { problem: 'its link is too long' } : { target };
 }
 
 /** Without `.`, `..` and double or outer slashes; null when it climbs out. */

@@ -186,6 +186,34 @@ suite('openDockerArchive', () => {
     }
   });
 
+  it('looks at a compressed layer once, however often it is named', async (t) => {
+    const tar = image.layers[0]!.bytes;
+    const times = 1000;
+    const config = JSON.stringify({
+      os: 'linux',
+      architecture: 'amd64',
+      rootfs: { type: 'layers', diff_ids: Array<string>(times).fill(sha256(tar)) },
+    });
+    const path = await write(
+      t,
+      archive(
+        file('config', config),
+        file('layer', gzipSync(tar)),
+        file('manifest.json', JSON.stringify([{ Config: 'config', Layers: Array(times).fill('layer') }])),
+      ),
+    );
+    const { manifest } = await (await openDockerArchive(path)).resolve(AMD64);
+    assert.equal(manifest.layers.length, times);
+  });
+
+  it('does not keep paths that nobody asks for', async (t) => {
+    const long = `${'d/'.repeat(600)}layer.tar`;
+    const members = [file(long, 'x'), symlink('link', long), file('config', image.config.bytes)];
+    const manifest = file('manifest.json', JSON.stringify([{ Config: 'config', Layers: ['link', 'link'] }]));
+    const path = await write(t, archive(...members, manifest));
+    await assert.rejects(openDockerArchive(path), withCode('oci/unsupported', /its link is too long/));
+  });
+
   it('reads an archive that is also an OCI layout, with its true manifest', async (t) => {
     const oci = makeImage({ compression: 'none', contents: [Buffer.from('1'), Buffer.from('2')] });
     const annotations = {

@@ -40,12 +40,18 @@ type ArchiveImage = v.InferOutput<typeof archiveSchema>[number];
 export async function openDockerArchive(file: string, name?: string): Promise<ImageSource> {
   const files = await archiveFiles(file);
   const baseName = basename(file).replace(/\.tar$/, '') || 'image';
+  const manifest = await files.locate('manifest.json');
   const isLayout = (await files.locate('oci-layout')) !== null && (await files.locate('index.json')) !== null;
   if (isLayout) {
     const place = { place: file, baseName, fullNames: true };
-    return openLayoutFiles(files, place, name === undefined ? {} : { tag: name });
+    try {
+      return await openLayoutFiles(files, place, name === undefined ? {} : { tag: name });
+    } catch (error) {
+      // docker up to 25.0.2 left images without a tag out of index.json (moby#47210): its own list has all.
+      const isMissing = error instanceof VeneerError && error.code === 'oci/not-found';
+      if (manifest === null || !isMissing) throw error;
+    }
   }
-  const manifest = await files.locate('manifest.json');
   if (manifest === null) {
     throw new VeneerError(
       'oci/not-found',
@@ -80,11 +86,16 @@ async function openImage(
   }
   const blobs = new Map<string, FileRange>();
   const layers: { mediaType: string; digest: string; size: number }[] = [];
-  for (const [index, layer] of image.Layers.entries()) {
-    const range = await mustLocate(files, file, layer);
-    const described = await describeLayer(range, layer, diffIds[index]!, file);
-    blobs.set(described.digest, range);
-    layers.push(described);
+  /** By offset, so that a layer that is named a thousand times is looked at once. */
+  const seen = new Map<number, StoredLayer>();
+  for (const [index, name] of image.Layers.entries()) {
+    const range = await mustLocate(files, file, name);
+    let layer = seen.get(range.offset);
+    if (layer === undefined) seen.set(range.offset, (layer = await lookAtLayer(range, name, file)));
+    // Uncompressed, its digest is its diffID.
+    const digest = layer.digest ?? diffIds[index]!;
+    blobs.set(digest, range);
+    layers.push({ mediaType: layer.mediaType, digest, size: range.length });
   }
   const configDescriptor = { mediaType: OCI_CONFIG, digest: digestOf(config), size: config.length };
   // `docker save` in its old form stores no manifest: this one is ours, the same for the same archive.
@@ -147,7 +158,7 @@ async function readConfig(files: NamedFiles, file: string, name: string): Promis
     MAX_CONFIG_BYTES,
     `the config ${name} in ${file}`,
   );
-  const expected = /(?:^|\/)([a-f0-9]{64})(?:\.json)?$/.exec(name)?.[1];
+  const expected = /(?:^|[/:])([a-f0-9]{64})(?:\.json)?$/.exec(name)?.[1];
   const found = digestOf(bytes);
   if (expected !== undefined && found !== `sha256:${expected}`) {
     throw new VeneerError(
@@ -158,20 +169,20 @@ async function readConfig(files: NamedFiles, file: string, name: string): Promis
   return bytes;
 }
 
-/** An uncompressed layer's blob digest is its diffID. Who compressed layers in place left no digest: they are hashed once. */
-async function describeLayer(
-  range: FileRange,
-  layer: string,
-  diffId: string,
-  file: string,
-): Promise<{ mediaType: string; digest: string; size: number }> {
+interface StoredLayer {
+  readonly mediaType: string;
+  /** Null when it is not compressed. */
+  readonly digest: string | null;
+}
+
+/** Who compressed layers in place left no digest: they are hashed once. */
+async function lookAtLayer(range: FileRange, layer: string, file: string): Promise<StoredLayer> {
   const what = `the layer ${layer} in ${file}`;
   const suffix = await compressionSuffix(range, what);
-  const size = range.length;
-  if (suffix === '') return { mediaType: OCI_LAYER, digest: diffId, size };
+  if (suffix === '') return { mediaType: OCI_LAYER, digest: null };
   const hash = createHash('sha256');
   for await (const chunk of streamRange(range, 0, what)) hash.update(chunk);
-  return { mediaType: OCI_LAYER + suffix, digest: `sha256:${hash.digest('hex')}`, size };
+  return { mediaType: OCI_LAYER + suffix, digest: `sha256:${hash.digest('hex')}` };
 }
 
 async function compressionSuffix(range: FileRange, what: string): Promise<string> {

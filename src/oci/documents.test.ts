@@ -219,7 +219,8 @@ suite('image indexes', () => {
       { layers: [] },
       { config: {} },
       { mediaType: OCI_MANIFEST },
-      { manifests: null },
+      { manifests: {} },
+      { manifests: undefined },
       { schemaVersion: 1 },
     ];
     for (const change of changes) {
@@ -228,6 +229,7 @@ suite('image indexes', () => {
         withCode('oci/invalid'),
       );
     }
+    assert.deepEqual(parseImageIndex(bytesOf({ ...value, manifests: null }), OCI_INDEX, 'it').manifests, []);
   });
 });
 

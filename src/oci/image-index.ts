@@ -15,9 +15,12 @@ export interface ImageIndex {
 const indexSchema = v.object({
   schemaVersion: v.literal(2),
   mediaType: v.nullish(v.string()),
-  manifests: v.pipe(
-    v.array(descriptorSchema),
-    v.maxLength(MAX_INDEX_ENTRIES, `more than ${MAX_INDEX_ENTRIES} manifests`),
+  // Go writes an empty list as null (docker up to 25.0.2 did).
+  manifests: v.nullable(
+    v.pipe(
+      v.array(descriptorSchema),
+      v.maxLength(MAX_INDEX_ENTRIES, `more than ${MAX_INDEX_ENTRIES} manifests`),
+    ),
   ),
   // One document must not read as an index here and as a manifest elsewhere (CVE-2021-41190).
   layers: v.optional(v.never('an index cannot also have layers')),
@@ -28,7 +31,7 @@ const indexSchema = v.object({
 export function parseImageIndex(bytes: Uint8Array, mediaType: string, what: string): ImageIndex {
   const value = parseDocument(indexSchema, bytes, MAX_MANIFEST_BYTES, what);
   checkSameType(value.mediaType, mediaType, what);
-  return { mediaType, manifests: value.manifests };
+  return { mediaType, manifests: value.manifests ?? [] };
 }
 
 /**

@@ -96,30 +96,45 @@ export async function openLayoutFiles(
   };
 }
 
-/** Several entries share a tag when each is for another platform. */
+/**
+ * Entries of one name: several when each is for another platform. Archives of several images have the same tag more
+ * than once, under full names that tell them apart; one image may have several names.
+ */
 function chooseByTag(entries: readonly Descriptor[], tag: string | undefined, place: string): Descriptor[] {
-  const tags = [...new Set(entries.map(tagOf))];
-  const list = tags.map((known) => known || '(none)').slice(0, 20);
+  const names = namesOf(entries).map((known) => known || '(none)');
+  const list = names.slice(0, 20).join(', ');
   if (tag === undefined) {
     if (entries.length === 0)
       throw new VeneerError('oci/not-found', `Cannot open the image in ${place}: its index.json is empty`);
-    const chosen = tags.length === 1 ? tags[0] : tags.find((known) => known === 'latest');
-    if (chosen !== undefined) return entries.filter((entry) => tagOf(entry) === chosen);
+    const chosen = onlyOne(entries) ?? onlyOne(entries.filter((entry) => tagOf(entry) === 'latest'));
+    if (chosen !== null) return chosen;
     throw new VeneerError(
       'oci/not-found',
-      `Cannot open the image in ${place}: it has several and none is tagged latest`,
-      {
-        hint: `Name one of ${list.join(', ')} behind a colon.`,
-      },
+      `Cannot open the image in ${place}: it has several and none is the one tagged latest`,
+      { hint: `Name one of ${list} behind a colon.` },
     );
   }
-  const matches = entries.filter((entry) => tagOf(entry) === tag || isContainerdName(entry, tag));
-  if (matches.length > 0) return matches;
+  const full = entries.filter((entry) => isContainerdName(entry, tag));
+  if (full.length > 0) return full;
+  const matches = entries.filter((entry) => tagOf(entry) === tag);
+  const chosen = onlyOne(matches);
+  if (chosen !== null) return chosen;
   throw new VeneerError(
     'oci/not-found',
-    `Cannot open the image ${tag} in ${place}: no such tag`,
-    list.length === 0 ? {} : { hint: `It has ${list.join(', ')}.` },
+    `Cannot open the image ${tag} in ${place}: ${matches.length === 0 ? 'no such tag' : 'several images have this tag'}`,
+    names.length === 0 ? {} : { hint: `It has ${list}.` },
   );
+}
+
+/** The entries if they are of one name, or one of them if all are one image; else null. */
+function onlyOne(entries: readonly Descriptor[]): Descriptor[] | null {
+  if (entries.length === 0) return null;
+  if (namesOf(entries).length === 1) return [...entries];
+  return entries.every(({ digest }) => digest === entries[0]!.digest) ? [entries[0]!] : null;
+}
+
+function namesOf(entries: readonly Descriptor[]): string[] {
+  return [...new Set(entries.map((entry) => entry.annotations[CONTAINERD_NAME] ?? tagOf(entry)))];
 }
 
 function tagOf(entry: Descriptor): string {

@@ -1,7 +1,7 @@
 /** The one interface of everything an image can come from, and the walk from its top document to one image. */
 import { type ErrorCode, type Finding, VeneerError } from '../errors.ts';
 import { type ImageConfig, parseImageConfig } from './config.ts';
-import type { Descriptor } from './descriptor.ts';
+import type { Descriptor, LayerDescriptor } from './descriptor.ts';
 import { checkDigest } from './digest.ts';
 import { chooseManifests, noPlatform, parseImageIndex } from './image-index.ts';
 import { MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES } from './json.ts';
@@ -14,12 +14,12 @@ export interface ResolvedImage {
   readonly manifest: Manifest;
   readonly manifestBytes: Buffer;
   readonly manifestDigest: string;
-  /** `config.diffIds` and `manifest.layers` have the same length. */
+  /** `config.diffIds` and `manifest.layers` have the same length and order. */
   readonly config: ImageConfig;
   readonly configBytes: Buffer;
   /** The outermost index that the name led to, when there was one. */
   readonly index?: { readonly digest: string; readonly bytes: Buffer };
-  /** `oci/platform-mismatch` when the only image there is for another platform. */
+  /** `oci/platform-mismatch` when the only image there is for another platform; `oci/layer-order`. */
   readonly findings: readonly Finding[];
 }
 
@@ -185,14 +185,42 @@ async function readImage(
   const config = parseImageConfig(configBytes, configName);
   const matches = rankPlatform(platform, config.platform) >= 0;
   if (!matches && depth > 0 && descriptor.platform === undefined) return null;
-  if (config.diffIds.length !== manifest.layers.length) {
+  const findings = matches ? [] : [platformMismatch(config.platform, platform, name)];
+  const sorted = layersByConfig(manifest.layers, config.diffIds);
+  if (sorted !== null) {
+    findings.push({
+      code: 'oci/layer-order',
+      message: `the manifest of ${name} has the layers in another order than the config, which is taken`,
+    });
+  } else if (config.diffIds.length !== manifest.layers.length) {
     throw new VeneerError(
       'oci/invalid',
       `Cannot use ${name}: the manifest has ${manifest.layers.length} layers, the config names ${config.diffIds.length}`,
     );
   }
-  const findings = matches ? [] : [platformMismatch(config.platform, platform, name)];
-  return { manifest, manifestBytes: bytes, manifestDigest: descriptor.digest, config, configBytes, findings };
+  return {
+    manifest: sorted === null ? manifest : { ...manifest, layers: sorted },
+    manifestBytes: bytes,
+    manifestDigest: descriptor.digest,
+    config,
+    configBytes,
+    findings,
+  };
+}
+
+/**
+ * The layers in the order of the config, if the manifest has all of them in another; else null. docker 25.0.0 saved
+ * images with the layers in any order, each once (moby#47150). An uncompressed layer is called by its diffID, so
+ * what was meant is beyond doubt.
+ */
+function layersByConfig(
+  layers: readonly LayerDescriptor[],
+  diffIds: readonly string[],
+): LayerDescriptor[] | null {
+  if (layers.length === diffIds.length && layers.every(({ digest }, i) => digest === diffIds[i])) return null;
+  const known = new Map(layers.map((layer) => [layer.digest, layer]));
+  const sorted = diffIds.flatMap((diffId) => known.get(diffId) ?? []);
+  return sorted.length === diffIds.length && new Set(diffIds).size === known.size ? sorted : null;
 }
 
 function platformMismatch(found: Platform, wanted: Platform, name: string): Finding {
