@@ -1,22 +1,22 @@
 /** Decompression as a stream, in the consumer's own thread where this Node allows it (see inflater.ts). */
 import type { Transform } from 'node:stream';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
-import { VeneerError } from '../errors.ts';
 import { type Compression, DETECT_BYTES, detectCompression } from './detect.ts';
-import { type Inflater, makeInflater } from './inflater.ts';
+import { corrupt, type Inflater, type MakeInflater, makeInflater, PIECE } from './inflater.ts';
 import { ZstdFrameCutter } from './zstd-frames.ts';
 
-/** Output pieces, bytes: as fast as larger ones, far faster than the 16 KiB default, and less memory waits for the collector. */
-const PIECE = 1 << 18;
 /** So many bytes are inflated ahead of the consumer. */
 const AHEAD = 4 * PIECE;
 
 /**
  * Decompresses `input`; the kind is told by its first bytes. Yields pieces in order,
  * each good until the next is asked for. Throws `compress/corrupt` for damaged or truncated input,
- * and passes on what `input` throws.
+ * and passes on what `input` throws. `make` is asked for the engine; where it has none, Node's streams serve.
  */
-export async function* decompress(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, undefined> {
+export async function* decompress(
+  input: AsyncIterable<Buffer>,
+  make: MakeInflater = makeInflater,
+): AsyncGenerator<Buffer, void, undefined> {
   const chunks = input[Symbol.asyncIterator]();
   try {
     const { head, kind } = await peek(chunks);
@@ -24,7 +24,7 @@ export async function* decompress(input: AsyncIterable<Buffer>): AsyncGenerator<
       if (head.length > 0) yield head;
       for (let next = await chunks.next(); !next.done; next = await chunks.next()) yield next.value;
     } else {
-      const inflater = makeInflater(kind);
+      const inflater = make(kind);
       yield* inflater === null ? inflateByStream(kind, head, chunks) : inflate(inflater, head, chunks);
     }
   } finally {
@@ -78,9 +78,7 @@ export async function* inflateByStream(
   } catch (error) {
     await feeding;
     if (inputError !== undefined) throw inputError;
-    throw new VeneerError('compress/corrupt', `Cannot decompress ${kind}: ${(error as Error).message}`, {
-      cause: error,
-    });
+    throw corrupt(kind, (error as Error).message, error);
   } finally {
     engine.destroy();
     await feeding;
@@ -106,7 +104,7 @@ async function feed(
     chunk = next.done ? undefined : next.value;
   }
   if (cutter !== null && !cutter.complete) {
-    throw new VeneerError('compress/corrupt', 'Cannot decompress zstd: unexpected end of file');
+    throw corrupt('zstd', 'unexpected end of file');
   }
   if (!engine.destroyed) engine.end();
 }

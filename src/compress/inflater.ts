@@ -12,7 +12,7 @@ import { constants, createGunzip, createZstdDecompress } from 'node:zlib';
 import { VeneerError } from '../errors.ts';
 
 /** Output pieces, bytes. */
-const PIECE = 1 << 18;
+export const PIECE = 1 << 18;
 /** The engines want a chunk size; the buffer they allocate of it is not used. */
 const UNUSED_CHUNK = 64;
 const NOTHING = Buffer.alloc(0);
@@ -35,7 +35,19 @@ interface Engine {
   destroy(): unknown;
 }
 
-/** Null when this Node's zlib looks different inside. */
+/** Decompresses what is pushed into it, in the caller's own thread. */
+export interface Inflater {
+  /** Yields what `input` inflates to. Each piece is good until the next is asked for. Throws `compress/corrupt`. */
+  push(input: Buffer): Iterable<Buffer>;
+  /** Throws `compress/corrupt` when the input has ended too early. */
+  finish(): void;
+  close(): void;
+}
+
+/** Gives an engine for a kind of compression, or null where it has none. */
+export type MakeInflater = (kind: 'gzip' | 'zstd') => Inflater | null;
+
+/** Node's own zlib and zstd. Null when they look different inside. */
 export function makeInflater(kind: 'gzip' | 'zstd'): Inflater | null {
   const options = { chunkSize: UNUSED_CHUNK };
   const engine = kind === 'gzip' ? createGunzip(options) : createZstdDecompress(options);
@@ -44,13 +56,13 @@ export function makeInflater(kind: 'gzip' | 'zstd'): Inflater | null {
     _writeState?: unknown;
   };
   if (typeof handle?.writeSync === 'function' && state instanceof Uint32Array && state.length === 2) {
-    return new Inflater(kind, engine, handle as Handle, state);
+    return new NodeInflater(kind, engine, handle as Handle, state);
   }
   engine.destroy();
   return null;
 }
 
-export class Inflater {
+class NodeInflater implements Inflater {
   readonly #kind: 'gzip' | 'zstd';
   readonly #engine: Engine;
   readonly #handle: Handle;
@@ -69,7 +81,6 @@ export class Inflater {
     engine.on('error', () => {});
   }
 
-  /** Yields what `input` inflates to. Each piece is good until the next is asked for. Throws `compress/corrupt`. */
   *push(input: Buffer): Generator<Buffer, void, undefined> {
     const flush = this.#kind === 'gzip' ? constants.Z_NO_FLUSH : constants.ZSTD_e_continue;
     let left = input.length;
@@ -92,7 +103,6 @@ export class Inflater {
     }
   }
 
-  /** Throws `compress/corrupt` when the input has ended too early. */
   finish(): void {
     if (!this.#ended) {
       this.#write(this.#kind === 'gzip' ? constants.Z_FINISH : constants.ZSTD_e_end, NOTHING, 0, 0);
@@ -112,6 +122,10 @@ export class Inflater {
   }
 
   #corrupt(reason: string, cause?: Error): VeneerError {
-    return new VeneerError('compress/corrupt', `Cannot decompress ${this.#kind}: ${reason}`, { cause });
+    return corrupt(this.#kind, reason, cause);
   }
+}
+
+export function corrupt(kind: 'gzip' | 'zstd', reason: string, cause?: unknown): VeneerError {
+  return new VeneerError('compress/corrupt', `Cannot decompress ${kind}: ${reason}`, { cause });
 }

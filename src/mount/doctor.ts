@@ -1,6 +1,7 @@
 /** What this machine can do for veneer: each thing is tried where it can be, not guessed from versions. */
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
+import { makeIsalInflater } from '../sys/isal.ts';
 import { isKernelAtLeast, probeCapabilities } from './capabilities.ts';
 import { mayMount } from './privilege.ts';
 import { type Attempt, tryErofs, tryLoop, tryOverlay, tryReflink, tryVerity, withScratch } from './probe.ts';
@@ -59,10 +60,26 @@ export function diagnose(directory: string): DoctorReport {
       }),
       checkUdf(scratch, privileged),
     ]),
+    checkInflating(),
     checkModule('dm-verity', 'dm-verity', 'disks with a dm-verity tree', 'CONFIG_DM_VERITY'),
     checkUserNamespaces(),
   ];
   return { kernel, ready: checks.every((check) => !check.needed || check.ok === true), checks };
+}
+
+function checkInflating(): DoctorCheck {
+  const inflater = makeIsalInflater();
+  inflater?.close();
+  return {
+    name: 'isal',
+    ok: inflater !== null,
+    needed: false,
+    detail:
+      inflater === null
+        ? "gzip layers are inflated by Node's zlib"
+        : 'gzip layers are inflated by ISA-L, which is faster than zlib',
+    advice: inflater === null ? 'Optional: libisal.so.2 (Debian and Ubuntu: libisal2).' : null,
+  };
 }
 
 function checkKernel(kernel: string): DoctorCheck {

@@ -10,6 +10,7 @@ import { decompress } from '../compress/index.ts';
 import { planImage } from '../erofs/index.ts';
 import { type Finding, VeneerError } from '../errors.ts';
 import type { OnProgress } from '../progress/events.ts';
+import { fastestInflater } from '../sys/isal.ts';
 import { TarScanner } from '../tar/index.ts';
 import { needsChain, TreeBuilder } from '../tree/index.ts';
 import { readExactly } from './data-files.ts';
@@ -72,7 +73,7 @@ export async function ingestLayer(
     const builder = new TreeBuilder();
     const scanner = new TarScanner({ onEntry: (entry) => builder.add(entry) });
     const writer = new TarWriter(file, path, options.fsync);
-    for await (const chunk of decompress(blob.measure(input))) {
+    for await (const chunk of decompress(blob.measure(input), fastestInflater)) {
       tarHash.update(chunk);
       scanner.write(chunk);
       writer.write(chunk);

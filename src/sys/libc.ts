@@ -75,12 +75,17 @@ const bound: Partial<Libc> = {};
 export function libc<K extends keyof Libc>(name: K): Libc[K] {
   const known = bound[name];
   if (known !== undefined) return known;
-  koffi ??= createRequire(import.meta.url)('koffi') as Koffi;
-  library ??= koffi.load('libc.so.6');
+  library ??= loadLibrary('libc.so.6');
   const [symbol, result, args] = PROTOTYPES[name];
   const fn = library.func(symbol, result, [...args]) as unknown as Libc[K];
   bound[name] = fn;
   return fn;
+}
+
+/** Loads a shared library by its soname. Throws when it is not there. */
+export function loadLibrary(soname: string): ReturnType<Koffi['load']> {
+  koffi ??= createRequire(import.meta.url)('koffi') as Koffi;
+  return koffi.load(soname);
 }
 
 /** errno of the last failed call. Only meaningful directly after a call that returned -1. */

@@ -5,6 +5,7 @@ import { crc32 } from 'node:zlib';
 import { decompress } from '../../compress/index.ts';
 import { SelfContainedWriter } from '../../erofs/index.ts';
 import { formatBytes, formatCount } from '../../progress/units.ts';
+import { fastestInflater } from '../../sys/isal.ts';
 import { TarScanner } from '../../tar/index.ts';
 import { asText, defineCommand, manyOf } from '../command.ts';
 import type { CliContext } from '../context.ts';
@@ -98,7 +99,7 @@ async function convert(
   const scanner = new TarScanner({ onEntry: writer.onEntry, onPayload: writer.onPayload });
   const hash = digest ? createHash('sha256') : null;
   let checksum = 0;
-  for await (const chunk of decompress(counted(readInput(blob, signal), onRead))) {
+  for await (const chunk of decompress(counted(readInput(blob, signal), onRead), fastestInflater)) {
     hash?.update(chunk);
     checksum = crc32(chunk, checksum);
     scanner.write(chunk);

@@ -1,0 +1,134 @@
+import assert from 'node:assert/strict';
+import { describe, type TestContext, test } from 'node:test';
+import { constants, crc32, deflateRawSync, gzipSync } from 'node:zlib';
+import fc from 'fast-check';
+import { missing } from '../../test/support/require-tool.ts';
+import { type Inflater, makeInflater } from '../compress/inflater.ts';
+import { VeneerError } from '../errors.ts';
+import { makeIsalInflater } from './isal.ts';
+
+/** What an engine makes of the input: its output, or the code of the error. */
+function outcome(inflater: Inflater, input: Buffer, size: number): Buffer | string {
+  const out: Buffer[] = [];
+  try {
+    for (let at = 0; at < input.length; at += size) {
+      for (const piece of inflater.push(input.subarray(at, at + size))) out.push(Buffer.from(piece));
+    }
+    inflater.finish();
+  } catch (error) {
+    assert.ok(error instanceof VeneerError, String(error));
+    return error.code;
+  } finally {
+    inflater.close();
+  }
+  return Buffer.concat(out);
+}
+
+function requireIsal(t: TestContext): boolean {
+  if (makeIsalInflater() !== null) return true;
+  missing(t, 'libisal.so.2 is not installed (Debian: libisal2)');
+  return false;
+}
+
+/** Both engines must say the same. Returns what they say. */
+function agree(input: Buffer, size: number, what: string): Buffer | string {
+  const ours = outcome(makeIsalInflater()!, input, size);
+  const zlib = outcome(makeInflater('gzip')!, input, size);
+  const same = typeof ours === 'string' || typeof zlib === 'string' ? ours === zlib : ours.equals(zlib);
+  assert.ok(same, `${what}: ${describeOutcome(ours)}, zlib ${describeOutcome(zlib)}`);
+  return ours;
+}
+
+const describeOutcome = (made: Buffer | string): string =>
+  typeof made === 'string' ? made : `${made.length} bytes`;
+
+const text = Buffer.from('a layer is a tar; '.repeat(5000));
+/** Bytes that do not compress. */
+const noise = Buffer.from(Array.from({ length: 300_000 }, (_, i) => (Math.imul(i, 2654435761) >>> 13) & 255));
+
+/** A member with every optional header field (RFC 1952, 2.3). */
+function memberWithFields(body: Buffer): Buffer {
+  const header = Buffer.concat([
+    Buffer.from([0x1f, 0x8b, 8, 0b11110, 1, 2, 3, 4, 0, 3]),
+    Buffer.from([5, 0, 1, 2, 3, 4, 5]),
+    Buffer.from('layer.tar\0a comment\0'),
+  ]);
+  const check = Buffer.alloc(2);
+  check.writeUInt16LE(crc32(header) & 0xffff);
+  const trailer = Buffer.alloc(8);
+  trailer.writeUInt32LE(crc32(body), 0);
+  trailer.writeUInt32LE(body.length, 4);
+  return Buffer.concat([header, check, deflateRawSync(body), trailer]);
+}
+
+const SOUND: Readonly<Record<string, Buffer>> = {
+  text: gzipSync(text),
+  'fixed Huffman codes': gzipSync(text, { strategy: constants.Z_FIXED }),
+  'stored blocks': gzipSync(noise, { level: 0 }),
+  'blocks of all kinds': Buffer.concat([gzipSync(noise), gzipSync(text, { level: 1 }), gzipSync(text)]),
+  'no bytes': gzipSync(''),
+  'many small members': Buffer.concat(Array.from({ length: 50 }, (_, i) => gzipSync(String(i)))),
+  'members of no bytes': Buffer.concat([gzipSync(''), gzipSync(text), gzipSync('')]),
+  'all header fields': Buffer.concat([memberWithFields(text), memberWithFields(noise)]),
+  'zeros behind it': Buffer.concat([gzipSync(text), Buffer.alloc(70_000)]),
+};
+
+describe('ISA-L', () => {
+  test('gives what zlib gives, in any chunking', (t) => {
+    if (!requireIsal(t)) return;
+    for (const [name, input] of Object.entries(SOUND)) {
+      for (const size of [1, 7, 1000, 1 << 16, 1 << 24]) {
+        assert.notEqual(typeof agree(input, size, `${name}, chunks of ${size}`), 'string', name);
+      }
+    }
+  });
+
+  test('refuses what is cut, wherever', (t) => {
+    if (!requireIsal(t)) return;
+    const whole = memberWithFields(text);
+    for (let cut = 1; cut < whole.length; cut++) {
+      assert.equal(agree(whole.subarray(0, cut), 64, `cut at ${cut}`), 'compress/corrupt');
+    }
+  });
+
+  test('refuses what zlib refuses behind a member', (t) => {
+    if (!requireIsal(t)) return;
+    for (const tail of ['x', '\x1f', '\x1f\x8b', '\x1f\x8b\x07', 'rubbish'.repeat(50)]) {
+      for (const size of [1, 1 << 16]) {
+        const input = Buffer.concat([gzipSync(text), Buffer.from(tail, 'latin1')]);
+        assert.equal(agree(input, size, `${JSON.stringify(tail)}, chunks of ${size}`), 'compress/corrupt');
+      }
+    }
+  });
+
+  test('of damaged input it says what zlib says', (t) => {
+    if (!requireIsal(t)) return;
+    const whole = Buffer.concat([gzipSync(noise.subarray(0, 3000)), gzipSync(text)]);
+    fc.assert(
+      fc.property(
+        fc.nat(whole.length - 1),
+        fc.integer({ min: 1, max: 255 }),
+        fc.integer({ min: 1, max: 5000 }),
+        (where, flip, size) => {
+          const damaged = Buffer.from(whole);
+          damaged[where]! ^= flip;
+          agree(damaged, size, `byte ${where} ^ ${flip}`);
+        },
+      ),
+      { numRuns: 500 },
+    );
+  });
+
+  test('a bomb comes in pieces', (t) => {
+    if (!requireIsal(t)) return;
+    const bomb = gzipSync(Buffer.alloc(64 << 20));
+    let largest = 0;
+    let total = 0;
+    for (const piece of makeIsalInflater()!.push(bomb)) {
+      largest = Math.max(largest, piece.length);
+      total += piece.length;
+    }
+    assert.equal(total, 64 << 20);
+    assert.ok(largest <= 1 << 18);
+  });
+});
