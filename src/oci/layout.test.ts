@@ -123,7 +123,7 @@ suite('openLayout', () => {
       await assert.rejects(source.resolve(parsePlatform('linux/s390x')), withCode('oci/no-platform'));
     }
     const { index: found } = await (await openLayout(dirs[1]!)).resolve(AMD64);
-    assert.equal(found?.digest, nestedBlob.digest);
+    assert.deepEqual([found?.digest, found?.mediaType], [nestedBlob.digest, nestedBlob.mediaType]);
   });
 
   it('gives the only image there is with a finding when it is for another platform', async (t) => {

@@ -18,7 +18,7 @@ export interface ResolvedImage {
   readonly config: ImageConfig;
   readonly configBytes: Buffer;
   /** The outermost index that the name led to, when there was one. */
-  readonly index?: { readonly digest: string; readonly bytes: Buffer };
+  readonly index?: { readonly mediaType: string; readonly digest: string; readonly bytes: Buffer };
   /** `oci/platform-mismatch` when the only image there is for another platform; `oci/layer-order`. */
   readonly findings: readonly Finding[];
 }
@@ -150,7 +150,10 @@ async function descend(
   }
   const index = parseImageIndex(bytes, descriptor.mediaType, what);
   const image = await firstMatch(index.manifests, platform, read, name, depth + 1);
-  if (image !== null) return { ...image, index: { digest: descriptor.digest, bytes } };
+  if (image !== null) {
+    const { mediaType, digest } = descriptor;
+    return { ...image, index: { mediaType, digest, bytes } };
+  }
   if (depth > 0) return null;
   throw noPlatform(platform, index.manifests, what);
 }

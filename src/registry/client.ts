@@ -133,7 +133,8 @@ export class RegistryClient {
       credentials: () => this.#findCredentials(),
     });
     const { status, message } = reply;
-    if (status === 401) {
+    // Only the registry itself may ask for credentials, not where it sends us.
+    if (status === 401 && this.#transport.isHome(reply.url)) {
       discardBody(message);
       await auth.renew(this.#scope, message.headers['www-authenticate'], undefined);
     } else if (status === 200 || status === 403) {

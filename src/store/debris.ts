@@ -1,5 +1,5 @@
 /** What dead processes left: found by locks that nobody holds. */
-import { rmSync, statSync } from 'node:fs';
+import { lstatSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { discard } from './atomic.ts';
 import { listDirectory } from './catalog.ts';
@@ -9,9 +9,9 @@ import { readLeases } from './leases.ts';
 import { type Lock, tryLockName } from './locks.ts';
 import type { Store } from './store.ts';
 
-/** Bytes that a file or a directory with all that is in it takes on the disk; 0 when it is missing. */
+/** Bytes that a file or a directory with all that is in it takes on the disk; 0 when it is missing. Follows no symlinks. */
 export function treeBytes(path: string): number {
-  const facts = statSync(path, { throwIfNoEntry: false });
+  const facts = lstatSync(path, { throwIfNoEntry: false });
   if (facts === undefined) return 0;
   let bytes = facts.isDirectory() ? 0 : facts.blocks * 512;
   if (facts.isDirectory()) for (const name of listDirectory(path)) bytes += treeBytes(join(path, name));

@@ -130,7 +130,10 @@ function describeImage(name: string, resolved: ResolvedImage): ImageRecord {
       mediaType: manifest.mediaType,
     },
     config: blobRef(manifest.config),
-    index: index === undefined ? null : { digest: index.digest, size: index.bytes.length, mediaType: '' },
+    index:
+      index === undefined
+        ? null
+        : { digest: index.digest, size: index.bytes.length, mediaType: index.mediaType },
     platform: formatPlatform(config.platform),
     layers,
     chainId: chainOf(config.diffIds),

@@ -1,5 +1,8 @@
 /** Documents and redirects from a registry that fails or lies in every way we know of. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer, type IncomingMessage } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { it, describe as suite } from 'node:test';
 import { VeneerError } from '../../src/errors.ts';
 import {
@@ -220,6 +223,34 @@ suite('redirects', () => {
         return true;
       });
     }
+  });
+
+  it('lead nobody to our password who only asks for it, from the first request on', async (t) => {
+    const seen: IncomingMessage[] = [];
+    const away = createServer((request, response) => {
+      seen.push(request);
+      const realm = `http://${request.headers.host}/token`;
+      const headers = { 'www-authenticate': `Bearer realm="${realm}",service="away"` };
+      response.writeHead(request.url === '/token' ? 200 : 401, headers).end('{"token":"t"}');
+    }).listen(0, '127.0.0.1');
+    await once(away, 'listening');
+    t.after(() => {
+      away.closeAllConnections();
+      away.close();
+    });
+    const target = `http://127.0.0.1:${(away.address() as AddressInfo).port}/`;
+    const back = await startBack(t);
+    if (back === null) return;
+    for (const path of ['/v2/', '/manifests/', '/blobs/']) {
+      const credentials = { kind: 'basic', username: 'u', password: 'open sesame' } as const;
+      const bench = await startFront(t, back, { credentials });
+      bench.proxy.rule = (request) =>
+        request.path === path || (path !== '/v2/' && request.path.includes(path)) ? redirect(target) : {};
+      const before = seen.length;
+      await assert.rejects(bench.source.resolve(AMD64), withCode('registry/auth', /answers 401/));
+      assert.equal(seen.length, before + 1, path);
+    }
+    assert.ok(seen.every(({ headers }) => headers.authorization === undefined));
   });
 
   it('never show their query, which may be signed', async (t) => {
