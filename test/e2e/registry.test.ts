@@ -58,7 +58,8 @@ suite('registry without authentication', () => {
     await assertImage(source, image, AMD64);
     await assertImage(source, arm, arm64);
     const found = await source.resolve(arm64);
-    assert.deepEqual(found.index, { digest: index.digest, bytes: index.bytes });
+    const { mediaType, digest, bytes } = index;
+    assert.deepEqual(found.index, { mediaType, digest, bytes });
     await assert.rejects(source.resolve(parsePlatform('linux/s390x')), (error) => {
       withCode('oci/no-platform')(error);
       assert.match((error as VeneerError).hint ?? '', /linux\/arm64, linux\/amd64/);
