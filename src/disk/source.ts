@@ -3,6 +3,7 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import type { ByteSource } from '../bytes/io.ts';
 import { VeneerError } from '../errors.ts';
 import { type DiskPlan, SECTOR } from './segments.ts';
+import type { SparseExtent } from './sparse.ts';
 
 /** A run of a disk: in a file, or zeros. `at` in bytes. */
 export interface DiskRun {
@@ -11,6 +12,8 @@ export interface DiskRun {
   readonly at: number;
   /** What stands in no file. */
   readonly bytes?: Buffer;
+  /** The file is a sparse extent, and `at` counts in what it shows. */
+  readonly sparse?: boolean;
 }
 
 /** A disk as it will be. */
@@ -29,9 +32,12 @@ export class DiskSource implements ByteSource {
   /** Byte where each run begins. */
   readonly #starts: number[] = [];
   readonly #open = new Map<string, number>();
+  readonly #sparse: ReadonlyMap<string, SparseExtent>;
 
-  constructor(runs: readonly DiskRun[]) {
+  /** `sparse`: the open files of runs that are sparse extents; they are closed with the rest. */
+  constructor(runs: readonly DiskRun[], sparse: ReadonlyMap<string, SparseExtent> = new Map()) {
     this.#runs = runs;
+    this.#sparse = sparse;
     let at = 0;
     for (const { sectors } of runs) {
       this.#starts.push(at);
@@ -62,21 +68,23 @@ export class DiskSource implements ByteSource {
       const piece = into.subarray(done, done + count);
       if (run.bytes !== undefined) run.bytes.copy(piece, 0, inRun);
       else if (run.path === null) piece.fill(0);
+      else if (run.sparse === true) this.#sparse.get(run.path)!.readInto(piece, run.at + inRun);
       else this.#readFile(run.path, piece, run.at + inRun);
       done += count;
     }
   }
 
-  /** The file that holds a byte of the disk, and where; null for zeros. */
+  /** The file that holds a byte of the disk, and where; null for zeros and sparse extents. */
   locate(offset: number): { path: string; at: number } | null {
     const index = this.#find(offset);
-    const { path, at } = this.#runs[index]!;
-    return path === null ? null : { path, at: at + offset - this.#starts[index]! };
+    const { path, at, sparse } = this.#runs[index]!;
+    return path === null || sparse === true ? null : { path, at: at + offset - this.#starts[index]! };
   }
 
   close(): void {
     for (const fd of this.#open.values()) closeSync(fd);
     this.#open.clear();
+    for (const extent of this.#sparse.values()) extent.close();
   }
 
   #find(offset: number): number {

@@ -187,7 +187,7 @@ describe('opening', () => {
     const lines = [
       'RW 2 FLAT "short" 0',
       'RW 1 FLAT "gone" 0',
-      'RW 1 SPARSE "short"',
+      'RW 1 VMFS "short"',
       'RDONLY 1 FLAT "short" 0',
     ];
     writeFileSync(disk, `version=1\n${lines.join('\n')}\n`);
@@ -195,15 +195,126 @@ describe('opening', () => {
     assert.equal(problems.length, 4);
     assert.match(problems[0]!, /short has 1000 bytes, the disk reads up to 1024/);
     assert.match(problems[1]!, /gone is missing/);
-    assert.match(problems[2]!, /type SPARSE/);
+    assert.match(problems[2]!, /type VMFS/);
     assert.match(problems[3]!, /QEMU skips/);
     assert.throws(() => source.read(0, 1024), { code: 'disk/corrupt' });
     source.close();
   });
 
-  it('refuses sparse VMDKs', (t) => {
-    const path = join(scratch(t), 'sparse.vmdk');
-    writeFileSync(path, Buffer.concat([Buffer.from('KDMV'), Buffer.alloc(5000)]));
-    assert.throws(() => openDisk(path), { code: 'disk/unsupported' });
+  for (const [magic, name] of [
+    ['QFI\xfb', 'QCOW'],
+    ['COWD', 'ESX'],
+    ['conectix', 'VHD'],
+  ] as const) {
+    it(`refuses others by name: ${name}`, (t) => {
+      const path = join(scratch(t), 'other.vmdk');
+      writeFileSync(path, Buffer.concat([Buffer.from(magic, 'latin1'), Buffer.alloc(5000)]));
+      assert.throws(() => openDisk(path), { code: 'disk/unsupported', message: new RegExp(name) });
+    });
+  }
+
+  it('takes regular files only', (t) => {
+    const dir = scratch(t);
+    assert.throws(() => openDisk(dir), { code: 'disk/unsupported' });
+    execFileSync('mkfifo', [join(dir, 'fifo')]);
+    assert.throws(() => openDisk(join(dir, 'fifo')), { code: 'disk/unsupported' });
+  });
+});
+
+describe("QEMU's VMDKs", () => {
+  /** Data, a hole over several grain tables, data, an end inside a grain. */
+  function makeRaw(dir: string): { path: string; bytes: Buffer } {
+    const bytes = Buffer.alloc(80 * 2 ** 20 + 512 * 3);
+    noise(200_000, 1).copy(bytes, 70_000);
+    noise(70_000, 2).copy(bytes, 40 * 2 ** 20 - 3000);
+    noise(900, 3).copy(bytes, bytes.length - 900);
+    const path = join(dir, 'disk.raw');
+    writeFileSync(path, bytes);
+    return { path, bytes };
+  }
+
+  for (const format of [
+    'monolithicFlat',
+    'twoGbMaxExtentFlat',
+    'monolithicSparse',
+    'twoGbMaxExtentSparse',
+    'streamOptimized',
+  ]) {
+    it(`are read: ${format}`, (t) => {
+      const qemu = requireTool(t, 'qemu-img');
+      if (qemu === null) return;
+      const dir = scratch(t);
+      const { path, bytes } = makeRaw(dir);
+      const disk = join(dir, 'foreign.vmdk');
+      execFileSync(qemu, ['convert', '-O', 'vmdk', '-o', `subformat=${format}`, path, disk]);
+      const { source, problems, vmdk } = openDisk(disk);
+      try {
+        assert.deepEqual(problems, []);
+        assert.equal(vmdk!.createType, format);
+        assert.equal(vmdk!.intact, null);
+        // QEMU fills the last grain of a compressed disk
+        assert.ok(source.size >= bytes.length && source.size - bytes.length < 65536);
+        assert.ok(source.read(0, bytes.length).equals(bytes));
+        assert.ok(source.read(40 * 2 ** 20 - 5, 100).equals(bytes.subarray(40 * 2 ** 20 - 5, 40 * 2 ** 20 + 95)));
+      } finally {
+        source.close();
+      }
+    });
+  }
+
+  it('say when they are only a difference', (t) => {
+    const qemu = requireTool(t, 'qemu-img');
+    if (qemu === null) return;
+    const dir = scratch(t);
+    execFileSync(qemu, ['create', '-q', '-f', 'vmdk', join(dir, 'base.vmdk'), '1M']);
+    const backed = ['-b', join(dir, 'base.vmdk'), '-F', 'vmdk'];
+    execFileSync(qemu, ['create', '-q', '-f', 'vmdk', ...backed, join(dir, 'top.vmdk')]);
+    const { source, problems } = openDisk(join(dir, 'top.vmdk'));
+    source.close();
+    assert.match(problems[0]!, /only differences to another disk/);
+  });
+
+  it('may be damaged anywhere: errors, never a hang', (t) => {
+    const qemu = requireTool(t, 'qemu-img');
+    if (qemu === null) return;
+    const dir = scratch(t);
+    const raw = join(dir, 'disk.raw');
+    writeFileSync(raw, noise(512 * 280, 4));
+    for (const format of ['monolithicSparse', 'streamOptimized']) {
+      const disk = join(dir, `${format}.vmdk`);
+      execFileSync(qemu, ['convert', '-O', 'vmdk', '-o', `subformat=${format}`, raw, disk]);
+      const good = readFileSync(disk);
+      const places = [...Array.from({ length: 90 }, (_, i) => i), good.length - 1024 + 60];
+      for (let at = 512; at < good.length; at += 1999) places.push(at);
+      for (const at of places) {
+        for (const value of [0xff, good[at]! ^ 1]) {
+          const bad = Buffer.from(good);
+          bad[at] = value;
+          writeFileSync(disk, bad);
+          try {
+            const { source } = openDisk(disk);
+            try {
+              source.read(0, Math.min(source.size, 400_000));
+            } finally {
+              source.close();
+            }
+          } catch (error) {
+            const code = error instanceof VeneerError ? error.code : String(error);
+            assert.match(code, /^disk\/(?:corrupt|unsupported)$/, `byte ${at}`);
+          }
+        }
+      }
+      for (const length of [100, 600, 70_000, good.length - 70_000]) {
+        writeFileSync(disk, good.subarray(0, length));
+        assert.throws(() => {
+          const { source } = openDisk(disk);
+          try {
+            source.read(0, source.size);
+          } finally {
+            source.close();
+          }
+        }, VeneerError);
+      }
+    }
   });
 });

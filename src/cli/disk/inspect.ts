@@ -30,6 +30,8 @@ export async function inspectDisk({ out }: CliContext, path: string): Promise<nu
   }
 }
 
+const WHOLE = 'the disk';
+
 function describe(disk: OpenDisk, content: DiskContent, problems: readonly string[]): string[] {
   const { path, format, sectors, vmdk } = disk;
   const lines = [`${path}: ${format}, ${formatBytes(sectors * 512)}, ${formatCount(sectors, 'sector')}`];
@@ -46,7 +48,7 @@ function describe(disk: OpenDisk, content: DiskContent, problems: readonly strin
     });
     lines.push(...alignColumns([['  SECTOR', 'LENGTH', 'TYPE', 'FILE'], ...rows]));
   }
-  if (content.whole !== null) lines.push(...describeArea(content.whole, 'the disk'));
+  if (content.whole !== null) lines.push(...describeArea(content.whole, WHOLE));
   for (const partition of content.partitions) {
     const { number, name, at, size } = partition;
     lines.push(`partition ${number} "${name}": ${formatBytes(size)} at sector ${at / 512}`);
@@ -58,6 +60,7 @@ function describe(disk: OpenDisk, content: DiskContent, problems: readonly strin
 
 function describeArea({ erofs, tree }: FoundArea, what: string): string[] {
   const lines: string[] = [];
+  if (erofs === null && what === WHOLE) lines.push('  no EROFS image and no partition table');
   if (erofs !== null) {
     const { blockSize, blocks, uuid, devices } = erofs;
     lines.push(
