@@ -59,6 +59,14 @@ export function openDisk(path: string): OpenDisk {
   }
 }
 
+/** Opens the file of a hash tree; what fills no sector is left out. The caller closes it. */
+export function openTreeFile(path: string): DiskSource {
+  const stat = statSync(path);
+  if (!stat.isFile())
+    throw new VeneerError('disk/unsupported', `Cannot read ${path} as a hash tree: it is no regular file`);
+  return new DiskSource([{ sectors: Math.floor(stat.size / SECTOR), path, at: 0 }]);
+}
+
 function readHead(fd: number, length: number): Buffer {
   const bytes = Buffer.alloc(length);
   const count = readSync(fd, bytes, 0, length, 0);
@@ -114,9 +122,7 @@ function openVmdk(path: string, vmdk: ReadVmdk): OpenDisk {
     }
     const problem = openExtent(target, extent, sparse);
     tell(target, problem);
-    return problem === null
-      ? { sectors, path: target, at: 0, sparse: true }
-      : { sectors, path: null, at: 0 };
+    return problem === null ? { sectors, path: target, at: 0, sparse: true } : { sectors, path: null, at: 0 };
   });
   const sectors = runs.reduce((sum, run) => sum + run.sectors, 0);
   return { path, format: 'vmdk', sectors, runs, source: new DiskSource(runs, sparse), vmdk, problems };

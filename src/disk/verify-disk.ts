@@ -1,15 +1,17 @@
 /** Reads a whole disk and names what is not as it should be. */
 import { createHash } from 'node:crypto';
 import { setImmediate as letOthersRun } from 'node:timers/promises';
-import { HASH_BLOCK_SIZE, readSuperblock, TreeChecker, treeUuid, writeSuperblock } from '../verity/index.ts';
-import { type FoundArea, type FoundErofs, type FoundTree, findContent, slice } from './content.ts';
+import { type FoundArea, type FoundErofs, findContent } from './content.ts';
 import { hasPlainMbr } from './gpt.ts';
 import type { OpenDisk } from './open-disk.ts';
 import { SECTOR } from './segments.ts';
+import { checkBare, checkTree, type TreeCheckContext, type TreeFile } from './verify-tree.ts';
 
 export interface VerifyDiskOptions {
   /** Hex; default what a VMDK of ours says. For disks with partitions one a partition, separated by commas. */
   readonly rootHash?: string;
+  /** The hash tree of a disk without partitions, when it is not on the disk. */
+  readonly treeFile?: TreeFile;
   readonly signal?: AbortSignal;
   /** Bytes that were read. */
   readonly onProgress?: (done: number) => void;
@@ -69,12 +71,21 @@ class DiskCheck {
       );
       return;
     }
-    await this.#metadata(metadata, notes['veneer.fsmeta']);
+    const digest = await this.#metadata(metadata, notes['veneer.fsmeta']);
     await this.#layers(
       metadata.erofs!,
       content.whole === null ? areas.slice(areas.indexOf(metadata) + 1) : null,
     );
     const trees = areas.filter(({ tree }) => tree !== null);
+    const wrong = hashes.find((hash) => !/^[0-9a-f]{64}$/.test(hash));
+    if (wrong !== undefined) {
+      this.report.problems.push(`"${wrong}" is no root hash: 64 lower-case hex digits`);
+      return;
+    }
+    const { treeFile } = this.#options;
+    if (hashes.length > 0 && (trees.length === 0 || treeFile !== undefined))
+      return this.#bare(areas, metadata, notes['veneer.fsmeta']?.slice('sha256:'.length) ?? digest, hashes);
+    if (treeFile !== undefined) this.report.unchecked.push(`${treeFile.path}: no root hash is known`);
     if (hashes.length > 0 && hashes.length !== trees.length) {
       this.report.problems.push(
         `${path} has ${trees.length} hash trees that can be read, and ${hashes.length} root hashes are known`,
@@ -84,7 +95,10 @@ class DiskCheck {
     for (const [i, area] of trees.entries()) {
       if (hashes.length === 0)
         this.report.unchecked.push(`the hash tree ${nameOf(area)}: no root hash is known`);
-      else await this.#tree(area, area.tree!, hashes[i]!);
+      else {
+        const { at, size } = area;
+        await checkTree(this.#context(), { name: nameOf(area), at, size }, area.tree!, hashes[i]!);
+      }
     }
   }
 
@@ -106,22 +120,21 @@ class DiskCheck {
     }
   }
 
-  /** The metadata image against its digest. */
-  async #metadata(area: Area, digest: string | undefined): Promise<void> {
+  /** The metadata image against its digest; returns what it has, in hex. */
+  async #metadata(area: Area, digest: string | undefined): Promise<string> {
     const { blocks, blockSize } = area.erofs!;
-    if (digest === undefined) {
-      if (area.tree === null)
-        this.report.unchecked.push('the metadata image: nothing on the disk says its digest');
-      return;
-    }
     const hash = createHash('sha256');
     await this.#read(area.at, blocks * blockSize, (chunk) => void hash.update(chunk));
-    const found = `sha256:${hash.digest('hex')}`;
-    if (found !== digest) {
+    const found = hash.digest('hex');
+    if (digest === undefined) {
+      if (area.tree === null && this.#options.rootHash === undefined)
+        this.report.unchecked.push('the metadata image: nothing on the disk says its digest');
+    } else if (`sha256:${found}` !== digest) {
       this.report.problems.push(
-        `the metadata image${this.#where(area.at)} has the digest ${found}, not ${digest}`,
+        `the metadata image${this.#where(area.at)} has the digest sha256:${found}, not ${digest}`,
       );
     }
+    return found;
   }
 
   /** Every device against the digest that its slot names it by. `partitions`: where they are, else where the slots say. */
@@ -155,45 +168,51 @@ class DiskCheck {
     return false;
   }
 
-  async #tree(area: Area, tree: FoundTree, rootHash: string): Promise<void> {
-    const { source } = this.#disk;
-    const part = slice(source, area.at, area.size);
-    const name = nameOf(area);
-    if (!/^[0-9a-f]{64}$/.test(rootHash)) {
-      this.report.problems.push(`"${rootHash}" is no root hash: 64 lower-case hex digits`);
+  /** Data without a superblock behind it, against root hashes: one for the whole disk, or one a partition. */
+  async #bare(
+    areas: readonly Area[],
+    metadata: Area,
+    salt: string,
+    hashes: readonly string[],
+  ): Promise<void> {
+    const { blockSize, size, devices } = metadata.erofs!;
+    const first = areas.indexOf(metadata);
+    if (hashes.length !== areas.length - first) {
+      this.report.problems.push(
+        `${this.#disk.path} has ${areas.length - first} parts, and ${hashes.length} root hashes are known`,
+      );
       return;
     }
-    const dataSize = tree.dataBlocks * tree.dataBlockSize;
-    const treeAt = tree.at + HASH_BLOCK_SIZE;
-    if (dataSize > tree.at || treeAt + tree.size > area.size) {
-      this.report.problems.push(`the hash tree ${name} is for ${dataSize} bytes and does not fit`);
-      return;
+    for (const [i, area] of areas.slice(first).entries()) {
+      const device = devices[i - 1];
+      const tag = device?.tag ?? salt;
+      const dataSize = device?.size ?? (areas.length === 1 ? size : metadata.erofs!.blocks * blockSize);
+      const name = nameOf(area);
+      if (!/^[0-9a-f]{64}$/.test(tag)) {
+        this.report.unchecked.push(`the data ${name}: its salt is not known`);
+      } else if (dataSize > area.size) {
+        this.report.problems.push(`the data ${name} has ${dataSize} bytes and does not fit`);
+      } else {
+        const parameters = { dataBlockSize: blockSize, salt: Buffer.from(tag, 'hex') };
+        const { at, size: room } = area;
+        await checkBare(
+          this.#context(),
+          { name, at, size: room, dataSize, parameters },
+          this.#options.treeFile ?? null,
+          hashes[i]!,
+        );
+      }
     }
-    const parameters = readSuperblock(part, tree.at);
-    const ours = treeUuid(parameters.salt);
-    const uuid = isNearly(parameters.uuid, ours) ? ours : parameters.uuid;
-    if (!writeSuperblock({ ...parameters, uuid }).equals(part.read(tree.at, HASH_BLOCK_SIZE)))
-      this.report.problems.push(`the verity superblock ${name}${this.#where(area.at + tree.at)} was changed`);
-    const checker = new TreeChecker(
-      tree.dataBlocks,
-      parameters,
-      Buffer.from(rootHash, 'hex'),
-      slice(source, area.at + treeAt, tree.size),
-    );
-    for (let at = 0; at < dataSize; ) {
-      const count = Math.min(checker.space.length, dataSize - at);
-      this.#options.signal?.throwIfAborted();
-      source.readInto(checker.space.subarray(0, count), area.at + at);
-      checker.take(count);
-      at += count;
-      this.#count(count);
-      await letOthersRun();
-    }
-    for (const { what, at, length } of checker.damage) {
-      const begin = area.at + (what === 'data' ? at : treeAt + at);
-      const thing = what === 'data' ? `${length} bytes` : `the hash tree ${name}`;
-      this.report.problems.push(`${thing}${this.#where(begin)} are not what the root hash ${rootHash} says`);
-    }
+  }
+
+  #context(): TreeCheckContext {
+    return {
+      source: this.#disk.source,
+      problems: this.report.problems,
+      signal: this.#options.signal,
+      count: (bytes) => this.#count(bytes),
+      where: (at) => this.#where(at),
+    };
   }
 
   async #read(at: number, length: number, take: (chunk: Buffer) => void): Promise<void> {
@@ -225,8 +244,3 @@ type Area = FoundArea & { readonly at: number; readonly size: number; readonly n
 
 const nameOf = (area: Area): string =>
   area.name === undefined ? 'of the disk' : `of partition ${area.name}`;
-
-/** Ours but for a few bytes, as no other UUID is: then these bytes are damage. */
-function isNearly(uuid: Buffer, ours: Buffer): boolean {
-  return uuid.filter((byte, i) => byte === ours[i]).length >= uuid.length / 2;
-}

@@ -255,7 +255,9 @@ describe("QEMU's VMDKs", () => {
         // QEMU fills the last grain of a compressed disk
         assert.ok(source.size >= bytes.length && source.size - bytes.length < 65536);
         assert.ok(source.read(0, bytes.length).equals(bytes));
-        assert.ok(source.read(40 * 2 ** 20 - 5, 100).equals(bytes.subarray(40 * 2 ** 20 - 5, 40 * 2 ** 20 + 95)));
+        assert.ok(
+          source.read(40 * 2 ** 20 - 5, 100).equals(bytes.subarray(40 * 2 ** 20 - 5, 40 * 2 ** 20 + 95)),
+        );
       } finally {
         source.close();
       }

@@ -12,7 +12,7 @@ import {
 } from '../verity/index.ts';
 import type { DiskSource } from './source.ts';
 
-/** A hash tree with its superblock in front. */
+/** A hash tree, with its superblock in front unless that was left out. */
 export interface WrittenTree extends VerityParameters {
   /** Hex. */
   readonly rootHash: string;
@@ -47,22 +47,22 @@ export async function hashDisk(
   return { rootHash: builder.finish().toString('hex'), shape: builder.shape };
 }
 
-/** Writes the tree over the first `dataSize` bytes of `source` to `fd` from `at` on. */
+/** Writes the tree over the first `dataSize` bytes of `source` to `fd` from `at` on, with or without superblock. */
 export async function writeTree(
   source: DiskSource,
   dataSize: number,
   parameters: VerityParameters,
-  fd: number,
-  at: number,
+  { fd, at, superblock }: { fd: number; at: number; superblock: boolean },
   options: WriteTreeOptions = {},
 ): Promise<WrittenTree> {
+  const front = superblock ? HASH_BLOCK_SIZE : 0;
   const put = (chunk: Buffer, to: number): void => {
     for (let done = 0; done < chunk.length; )
       done += writeSync(fd, chunk, done, chunk.length - done, to + done);
   };
-  const write = (chunk: Buffer, to: number): void => put(chunk, at + HASH_BLOCK_SIZE + to);
+  const write = (chunk: Buffer, to: number): void => put(chunk, at + front + to);
   const { rootHash, shape } = await hashDisk(source, dataSize, parameters, write, options);
   const { dataBlocks } = shape;
-  put(writeSuperblock({ ...parameters, dataBlocks, uuid: treeUuid(parameters.salt) }), at);
-  return { ...parameters, rootHash, dataBlocks, size: HASH_BLOCK_SIZE + shape.size };
+  if (superblock) put(writeSuperblock({ ...parameters, dataBlocks, uuid: treeUuid(parameters.salt) }), at);
+  return { ...parameters, rootHash, dataBlocks, size: front + shape.size };
 }

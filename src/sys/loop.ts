@@ -4,12 +4,14 @@ import { constants as os } from 'node:os';
 import { VeneerError } from '../errors.ts';
 import { check, sysError } from './error.ts';
 import { errno, libc } from './libc.ts';
+import { measureVerity } from './verity.ts';
 
 // <linux/loop.h>
 const LOOP_CTL_GET_FREE = 0x4c82;
 const LOOP_CONFIGURE = 0x4c0a;
 const LO_FLAGS_READ_ONLY = 1;
 const LO_FLAGS_AUTOCLEAR = 4;
+const LO_FLAGS_DIRECT_IO = 16;
 /** struct loop_config: fd u32, block_size u32, struct loop_info64 (232 bytes), u64 reserved[8]. */
 const LOOP_CONFIG = { size: 304, fd: 0, blockSize: 4, info: 8 } as const;
 /** struct loop_info64 */
@@ -36,7 +38,7 @@ export function attachLoop(file: string, blockSize: number): LoopDevice {
     const config = Buffer.alloc(LOOP_CONFIG.size);
     config.writeUInt32LE(backing, LOOP_CONFIG.fd);
     config.writeUInt32LE(blockSize, LOOP_CONFIG.blockSize);
-    config.writeUInt32LE(LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR, LOOP_CONFIG.info + LOOP_INFO.flags);
+    config.writeUInt32LE(flagsFor(backing), LOOP_CONFIG.info + LOOP_INFO.flags);
     config.write(file, LOOP_CONFIG.info + LOOP_INFO.fileName, LOOP_INFO.fileNameSize - 1, 'utf8');
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const path = `/dev/loop${findFreeLoop()}`;
@@ -50,6 +52,15 @@ export function attachLoop(file: string, blockSize: number): LoopDevice {
     closeSync(backing);
   }
   throw new VeneerError('sys/EBUSY', `Cannot attach ${file}: other processes took every free loop device`);
+}
+
+/**
+ * A file with fs-verity is read by direct I/O. The other way (`lo_read_simple` in drivers/block/loop.c of kernels up to
+ * 6.16) makes zeros of a whole request, and no error, when some of it could be read and then a block is damaged.
+ */
+function flagsFor(backing: number): number {
+  const flags = LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR;
+  return measureVerity(backing) === null ? flags : flags | LO_FLAGS_DIRECT_IO;
 }
 
 /** The file behind a loop device, or null when it has none. */

@@ -15,9 +15,10 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { newerTool } from '../conformance/oracles.ts';
 import { makeCertificates } from '../support/certificates.ts';
 import { noise } from '../support/image-builder.ts';
-import { requireTool } from '../support/require-tool.ts';
+import { missing, requireTool } from '../support/require-tool.ts';
 import { archive, dir, file, whiteout } from '../support/tar-builder.ts';
 import { CliLab, parseLines, type Ran } from './run-veneer.ts';
 
@@ -129,6 +130,166 @@ describe('veneer disk', () => {
     const wrong = await run('verify', '--root-hash', '0'.repeat(64), 'app:1');
     assert.equal(wrong.code, 1);
     assert.match(wrong.text, new RegExp(`has the root hash ${verity.rootHash}, not 0{64}`));
+  });
+
+  it('puts the tree behind the data or beside it, with and without superblock', async (t) => {
+    const veritysetup = requireTool(t, 'veritysetup');
+    if (veritysetup === null) return;
+    interface Made {
+      verity: { rootHash: string; dataBlocks: number; salt: string; dataBlockSize: number };
+    }
+    const plain = await json<{ size: number }>('disk', '-f', '-o', 't.raw', 'app:1');
+    for (const [tar, i] of LAYERS.map((bytes, i) => [bytes, i] as const))
+      writeFileSync(lab.path(`t${i}.tar`), tar);
+    const tars = LAYERS.map((_, i) => `t${i}.tar`);
+    // layers with 4096-byte blocks, and the image of the store with 512
+    await json('convert', ...tars, '-f', '-o', '.');
+    await json('merge', '-f', '-o', 't4k.erofs', ...tars.map((name) => `${name}.erofs`));
+    const whole = ['t4k.erofs', ...tars.flatMap((name) => ['--device', `${name}.erofs`])];
+    for (const [blockSize, image] of [
+      [512, ['app:1']],
+      [4096, whole],
+    ] as const) {
+      for (const superblock of [true, false]) {
+        for (const beside of [true, false]) {
+          const what = `${blockSize} ${superblock} ${beside}`;
+          const flags = [
+            ...(superblock ? [] : ['--no-superblock']),
+            ...(beside ? ['--hash-file', 't.hash'] : []),
+          ];
+          for (const form of ['t.raw', 't.vmdk']) {
+            const made = await json<Made & { size: number }>(
+              'disk',
+              '-f',
+              '--verity',
+              ...flags,
+              '-o',
+              form,
+              ...image,
+            );
+            const { rootHash, dataBlocks, dataBlockSize, salt } = made.verity;
+            assert.equal(dataBlockSize, blockSize);
+            if (beside && blockSize === 512) assert.equal(made.size, plain.size);
+            const tree = beside ? ['--hash-file', 't.hash'] : [];
+            const known = ['verify', '--root-hash', rootHash, ...tree, `./${form}`];
+            const sound = await run(...known);
+            assert.equal(sound.code, 0, what + sound.text + sound.stderr);
+            assert.equal(
+              (await run('verify', '--root-hash', '0'.repeat(64), ...tree, `./${form}`)).code,
+              1,
+              what,
+            );
+            if (form === 't.vmdk') {
+              assert.equal((await run('verify', form)).code, 0, what);
+              continue;
+            }
+            const disk = lab.path(form);
+            const offset = beside ? 0 : Math.ceil((dataBlocks * dataBlockSize) / 4096) * 4096;
+            const facts = superblock
+              ? []
+              : [
+                  '--no-superblock',
+                  `--data-blocks=${dataBlocks}`,
+                  `--data-block-size=${dataBlockSize}`,
+                  '--hash-block-size=4096',
+                  `--salt=${salt}`,
+                ];
+            const hashes = beside ? lab.path('t.hash') : disk;
+            execFileSync(veritysetup, [
+              'verify',
+              disk,
+              hashes,
+              rootHash,
+              `--hash-offset=${offset}`,
+              ...facts,
+            ]);
+            const last = beside ? statSync(hashes).size - 4096 : statSync(disk).size - 4096;
+            const ran = await damaged(hashes, last, () => run(...known));
+            assert.equal(ran.code, 1, what);
+            assert.match(
+              ran.text,
+              new RegExp(`the hash tree .* at ${last} of \\S*t\\.(raw|hash) is not`),
+              what,
+            );
+            const data = await damaged(disk, 5000, () => run(...known));
+            assert.match(data.text, /damaged: \d+ bytes at \d+ of \S*t\.raw are not/, what);
+            if (superblock) {
+              // the first byte of the superblock: neither the tree nor the data is accused
+              const lost = await damaged(hashes, offset, () => run(...known));
+              assert.equal(lost.code, 1, what);
+              assert.match(lost.text, /superblock|hash tree/, what);
+            }
+          }
+        }
+      }
+    }
+    // without the tree's file the data still has its root hash
+    const { verity } = await json<Made>(
+      'disk',
+      '-f',
+      '--verity',
+      '--hash-file',
+      't.hash',
+      '-o',
+      't.raw',
+      'app:1',
+    );
+    assert.equal((await run('verify', '--root-hash', verity.rootHash, './t.raw')).code, 0);
+    const bare = await damaged(lab.path('t.raw'), 6000, () =>
+      run('verify', '--root-hash', verity.rootHash, './t.raw'),
+    );
+    assert.match(bare.text, /has the root hash [0-9a-f]{64}, not/);
+    // one tree a partition
+    const parts = await json<{
+      partitions: { start: number; hashOffset: number; verity: { rootHash: string } }[];
+    }>(...['disk', '-f', '--gpt', '--verity', '--no-superblock', '-o', 't.raw', 'app:1']);
+    const all = parts.partitions.map((part) => part.verity.rootHash).join(',');
+    assert.equal((await run('verify', '--root-hash', all, './t.raw')).code, 0);
+    const { start, hashOffset } = parts.partitions[1]!;
+    const inTree = start * 512 + hashOffset + 40;
+    const found = await damaged(lab.path('t.raw'), inTree, () =>
+      run('verify', '--root-hash', all, './t.raw'),
+    );
+    assert.match(found.text, /the hash tree of partition layer 1/);
+    for (const words of [
+      ['--hash-file', 'h'],
+      ['--no-superblock'],
+      ['--verity', '--gpt', '--hash-file', 'h'],
+    ])
+      assert.equal((await run('disk', '-f', ...words, '-o', 't.raw', 'app:1')).code, 2, words.join(' '));
+  });
+
+  it('reads the disks of others', async (t) => {
+    const qemu = requireTool(t, 'qemu-img');
+    const mkfs = newerTool('mkfs.erofs');
+    if (mkfs === null) return missing(t, 'mkfs.erofs 1.9 is not there: scripts/tools.sh');
+    if (qemu === null) return;
+    writeFileSync(lab.path('o.tar'), LAYERS[0]!);
+    execFileSync(mkfs, ['--quiet', '--tar=i', '--vmdk-desc=o.vmdk', 'o.erofs', 'o.tar'], {
+      cwd: lab.directory,
+    });
+    type Inspected = { problems: string[]; vmdk: { createType: string }; content: Record<string, unknown> };
+    const theirs = await json<Inspected>('disk', 'inspect', 'o.vmdk');
+    assert.deepEqual(theirs.problems, []);
+    assert.match(JSON.stringify(theirs.content), /"erofs":\{"blockSize":512/);
+    assert.equal((await run('verify', 'o.vmdk')).code, 0);
+    await json('disk', '-f', '-o', 'ours.raw', 'app:1');
+    const { content } = await json<Inspected>('disk', 'inspect', 'ours.raw');
+    for (const format of ['monolithicFlat', 'monolithicSparse', 'twoGbMaxExtentSparse', 'streamOptimized']) {
+      execFileSync(
+        qemu,
+        ['convert', '-f', 'raw', '-O', 'vmdk', '-o', `subformat=${format}`, 'ours.raw', `${format}.vmdk`],
+        { cwd: lab.directory },
+      );
+      const seen = await json<Inspected>('disk', 'inspect', `${format}.vmdk`);
+      assert.equal(seen.vmdk.createType, format);
+      assert.deepEqual(seen.content, content);
+      assert.equal((await run('verify', `${format}.vmdk`)).code, 0, format);
+    }
+    execFileSync(qemu, ['convert', '-O', 'qcow2', lab.path('ours.raw'), lab.path('ours.qcow2')]);
+    const refused = await run('disk', 'inspect', 'ours.qcow2');
+    assert.equal(refused.code, 1);
+    assert.match(refused.stderr, /QCOW disk[\s\S]*qemu-img convert/);
   });
 
   it('names files relative to the disk, wherever that moves with the store', async (t) => {

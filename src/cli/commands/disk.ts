@@ -1,5 +1,6 @@
 /** `veneer disk` */
 import { statSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { formatBytes, formatCount } from '../../progress/units.ts';
 import { asText, defineCommand } from '../command.ts';
 import type { CliContext, CommonFlags } from '../context.ts';
@@ -20,6 +21,8 @@ type Flags = ImageFlags &
     readonly relative: boolean;
     readonly format: 'erofs' | 'udf';
     readonly verity: boolean;
+    readonly hashFile?: string;
+    readonly superblock: boolean;
     readonly sign?: string;
     readonly cert?: string;
     readonly annotate?: string;
@@ -64,6 +67,10 @@ FILE.vmdk.extra is written beside a VMDK when it needs bytes that stand in no fi
       'disk --verity --sign key.pem --cert cert.pem -o app.vmdk app:latest',
       'and app.vmdk.p7s, the signed root hash',
     ],
+    [
+      'disk --verity --hash-file app.hash -o app.raw app:latest',
+      'the hash tree in a file beside, as veritysetup has it',
+    ],
     ['disk --format udf -o app.vmdk app:latest', 'for a guest without EROFS'],
     ['disk inspect app.vmdk', 'what it is made of'],
     ['verify app.vmdk', 'read all of it and compare with its digests'],
@@ -81,6 +88,13 @@ FILE.vmdk.extra is written beside a VMDK when it needs bytes that stand in no fi
       },
       relative: switchedOn('VMDK: name the files of the store relative to FILE'),
       verity: switchedOn('Put a dm-verity hash tree behind the data'),
+      hashFile: text('FILE', 'With --verity: put the tree into FILE instead'),
+      superblock: {
+        kind: 'boolean',
+        brief: "Begin the tree with cryptsetup's superblock",
+        default: true,
+        withNegated: true,
+      },
       sign: text('KEY', 'With --verity: sign the root hash into FILE.p7s (PEM key)'),
       cert: text('CERT', 'Certificate of the key'),
       annotate: text(
@@ -126,6 +140,11 @@ FILE.vmdk.extra is written beside a VMDK when it needs bytes that stand in no fi
       throw usageError('disk', '--sign and --cert go together');
     if ((flags.sign ?? flags.annotate) !== undefined && (!flags.verity || flags.gpt))
       throw usageError('disk', '--sign and --annotate need --verity without --gpt: one root hash');
+    if (flags.hashFile !== undefined && (flags.gpt || !flags.verity))
+      throw usageError('disk', '--hash-file needs --verity without --gpt: one tree');
+    if (flags.hashFile !== undefined && resolve(flags.hashFile) === resolve(output))
+      throw usageError('disk', '--hash-file and -o are the same file');
+    if (!flags.superblock && !flags.verity) throw usageError('disk', '--no-superblock needs --verity');
     if (flags.format === 'udf' && (flags.verity || flags.gpt))
       throw usageError('disk', '--format udf goes without --verity and --gpt');
     if (flags.relative && format !== 'vmdk') throw usageError('disk', '--relative is for VMDKs');
@@ -166,7 +185,8 @@ async function makeDisk(
   { output, format }: { output: string; format: DiskFormat },
 ): Promise<void> {
   const { writeDisk } = await import('../disk/write.ts');
-  const { gpt, verity, relative, force } = flags;
+  const { gpt, verity, superblock, relative, force } = flags;
+  const hashFile = flags.hashFile ?? null;
   const udf = flags.format === 'udf' ? await udfVolume(context, input) : null;
   const disk = await withProgress(context, flags, ({ onProgress }) =>
     writeDisk(input, {
@@ -174,6 +194,8 @@ async function makeDisk(
       format,
       gpt,
       verity,
+      superblock,
+      hashFile,
       udf,
       relative,
       force,
@@ -188,7 +210,14 @@ async function makeDisk(
     annotation = writeAnnotation(flags.annotate, input, disk.trees[0]!, signature?.bytes ?? null);
   }
   const mountOptions = udf?.mountOptions ?? null;
-  const facts = { ...summary(disk), mountOptions, signature: signature?.path ?? null, annotation };
+  const facts = {
+    ...summary(disk),
+    superblock: verity && superblock,
+    hashFile,
+    mountOptions,
+    signature: signature?.path ?? null,
+    annotation,
+  };
   context.out.result(facts, () => describe(input, disk, facts));
 }
 
@@ -239,6 +268,8 @@ function summary(disk: WrittenDisk) {
 }
 
 interface DiskFacts {
+  readonly superblock: boolean;
+  readonly hashFile: string | null;
   readonly mountOptions: readonly string[] | null;
   readonly signature: string | null;
   readonly annotation: string | null;
@@ -247,7 +278,7 @@ interface DiskFacts {
 function describe(
   input: DiskInput,
   disk: WrittenDisk,
-  { mountOptions, signature, annotation }: DiskFacts,
+  { superblock, hashFile, mountOptions, signature, annotation }: DiskFacts,
 ): string[] {
   const { output, size, extra, trees, partitions, raw } = disk;
   const layers = formatCount(input.image.devices.length, 'layer');
@@ -267,9 +298,15 @@ function describe(
   if (partitions.length === 0 && trees[0] !== undefined) {
     const { rootHash, dataBlocks, dataBlockSize } = trees[0];
     lines.push(`  root hash ${rootHash}`);
-    lines.push(
-      `  hash offset ${hashOffset(dataBlocks * dataBlockSize)}, data blocks of ${dataBlockSize} bytes`,
-    );
+    const place =
+      hashFile === null
+        ? `hash offset ${hashOffset(dataBlocks * dataBlockSize)}`
+        : `hash tree in ${hashFile}`;
+    lines.push(`  ${place}, data blocks of ${dataBlockSize} bytes`);
+  }
+  if (!superblock) {
+    for (const { dataBlocks, salt } of trees)
+      lines.push(`  no superblock: ${dataBlocks} data blocks, hash blocks of 4096 bytes, salt ${salt}`);
   }
   if (mountOptions !== null) lines.push(`  mount -t udf -o ${mountOptions.join(',')} DEVICE DIR`);
   if (signature !== null) lines.push(`  signature ${signature}`);

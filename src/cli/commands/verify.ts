@@ -11,6 +11,7 @@ import { withStore } from '../with-store.ts';
 
 type Flags = ProgressFlags & {
   readonly rootHash?: string;
+  readonly hashFile?: string;
   readonly signature?: string;
   readonly cert?: string;
 };
@@ -23,7 +24,7 @@ export default defineCommand<Flags, [image?: string]>({
   usage: [
     'verify [IMAGE]',
     'verify --root-hash HASH [--signature FILE --cert FILE] IMAGE|DISK',
-    'verify DISK',
+    'verify [--hash-file FILE] DISK',
   ],
   description: `Reads every layer, merged image, hash tree and document again and compares it with its digest. Changes nothing.
 Exit code 1 when something is damaged.
@@ -50,6 +51,13 @@ by CERT first.`,
         placeholder: 'HASH',
         brief: 'dm-verity root hash that the data must have (one a partition, with commas)',
       },
+      hashFile: {
+        kind: 'parsed',
+        parse: asText,
+        optional: true,
+        placeholder: 'FILE',
+        brief: 'Hash tree of a disk that does not hold it ("veneer disk --hash-file")',
+      },
       signature: {
         kind: 'parsed',
         parse: asText,
@@ -73,11 +81,13 @@ by CERT first.`,
   },
   completes: ['image', 'none'],
   async run(context, flags, what) {
-    const { rootHash, signature, cert } = flags;
+    const { rootHash, hashFile, signature, cert } = flags;
     if (rootHash !== undefined && !ROOT_HASH.test(rootHash))
       throw usageError('verify', `"${rootHash}" is no root hash: 64 lower-case hex digits`);
     if (rootHash !== undefined && what === undefined)
       throw usageError('verify', '--root-hash needs an image or a disk');
+    if (hashFile !== undefined && (what === undefined || !isDisk(what)))
+      throw usageError('verify', '--hash-file needs a disk');
     if (
       (signature === undefined) !== (cert === undefined) ||
       (signature !== undefined && rootHash === undefined)
@@ -132,15 +142,17 @@ const describeSeals = ({ fsVerity }: VerifyReport): string[] =>
   fsVerity === null ? [] : [`fs-verity: the kernel checks every read of ${formatCount(fsVerity, 'file')}`];
 
 async function verifyDiskFile(context: CliContext, flags: Flags, path: string): Promise<number> {
-  const { openDisk } = await import('../../disk/open-disk.ts');
+  const { openDisk, openTreeFile } = await import('../../disk/open-disk.ts');
   const { verifyDisk } = await import('../../disk/verify-disk.ts');
   const disk = openDisk(path);
+  const treeDisk = flags.hashFile === undefined ? null : openTreeFile(flags.hashFile);
   try {
     const { rootHash } = flags;
     const report = await withProgress(context, flags, async ({ onProgress }) => {
       onProgress({ type: 'start', id: path, what: `verify ${path}`, total: disk.sectors * 512 });
       const found = await verifyDisk(disk, {
         ...(rootHash === undefined ? {} : { rootHash }),
+        ...(treeDisk === null ? {} : { treeFile: { path: flags.hashFile!, source: treeDisk } }),
         signal: context.signal,
         onProgress: (done) =>
           onProgress({ type: 'advance', id: path, done: Math.min(done, disk.sectors * 512) }),
@@ -156,5 +168,6 @@ async function verifyDiskFile(context: CliContext, flags: Flags, path: string): 
     return report.problems.length === 0 ? 0 : 1;
   } finally {
     disk.source.close();
+    treeDisk?.close();
   }
 }

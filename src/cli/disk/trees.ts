@@ -1,10 +1,10 @@
-/** The hash trees of a disk: kept in the store for its images, else written in front of the extra file. */
+/** The hash trees of a disk: kept in the store for its images, else written to a file of the disk's. */
 import { type DiskImage, planFlat } from '../../disk/image.ts';
 import type { DiskFile } from '../../disk/segments.ts';
 import { type DiskRun, DiskSource, planRuns } from '../../disk/source.ts';
 import { type WriteTreeOptions, writeTree } from '../../disk/write-tree.ts';
 import { ensureTree, type VerityScope } from '../../store/verity.ts';
-import type { VerityParameters } from '../../verity/index.ts';
+import { HASH_BLOCK_SIZE, type VerityParameters } from '../../verity/index.ts';
 import { type DiskInput, flatSize, readTail } from './input.ts';
 
 /** A tree as a file for the disk. */
@@ -26,12 +26,13 @@ export interface TreeRoom {
   size: number;
 }
 
+export interface TreeOptions extends WriteTreeOptions {
+  /** Whether the superblock stands in front of the tree. */
+  readonly superblock: boolean;
+}
+
 /** The tree over the whole flat disk. `room` may be null for images of the store. */
-export function flatTree(
-  input: DiskInput,
-  room: TreeRoom | null,
-  options: WriteTreeOptions,
-): Promise<MadeTree> {
+export function flatTree(input: DiskInput, room: TreeRoom | null, options: TreeOptions): Promise<MadeTree> {
   const { image, digest } = input;
   const runs = (): DiskRun[] => planRuns(planFlat(image, null, readTail));
   return makeTree(input, room, 'disk', digest, runs, flatSize(image), options);
@@ -41,7 +42,7 @@ export function flatTree(
 export async function fileTrees(
   input: DiskInput,
   room: TreeRoom | null,
-  options: WriteTreeOptions,
+  options: TreeOptions,
 ): Promise<MadeTree[]> {
   const { image, digest, deviceDigests } = input;
   const files = [image.primary, ...image.devices];
@@ -67,13 +68,15 @@ async function makeTree(
   digest: string,
   runs: () => DiskRun[],
   size: number,
-  options: WriteTreeOptions,
+  options: TreeOptions,
 ): Promise<MadeTree> {
   const parameters = treeParameters(image, digest);
   const write = async (fd: number, at: number): Promise<Omit<MadeTree, 'path'>> => {
     const source = new DiskSource(runs());
+    // The store keeps all trees with one.
+    const superblock = stored !== null || options.superblock;
     try {
-      const tree = await writeTree(source, size, parameters, fd, at, options);
+      const tree = await writeTree(source, size, parameters, { fd, at, superblock }, options);
       return { ...tree, salt: tree.salt.toString('hex') };
     } finally {
       source.close();
@@ -81,7 +84,8 @@ async function makeTree(
   };
   if (stored !== null) {
     const tree = await ensureTree(stored.store, scope, digest, (fd) => write(fd, 0));
-    return { ...tree, size: tree.tree.size };
+    const front = options.superblock ? 0 : HASH_BLOCK_SIZE;
+    return { ...tree, at: front, size: tree.tree.size - front };
   }
   const at = room!.size;
   const tree = await write(room!.fd, at);

@@ -27,7 +27,7 @@ export async function makeVerityDisk(
   const { rootHash, signature, cert, signal } = options;
   const input = await openStoredInput(store, name, { signal, keep: true });
   try {
-    const tree = await flatTree(input, null, { signal });
+    const tree = await flatTree(input, null, { signal, superblock: true });
     if (rootHash !== undefined && rootHash !== tree.rootHash) {
       throw new VeneerError(
         'verity/mismatch',

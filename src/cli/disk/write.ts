@@ -7,6 +7,7 @@ import { planFlat } from '../../disk/image.ts';
 import type { PlacedPartition } from '../../disk/partitioned.ts';
 import type { RawReport } from '../../disk/raw.ts';
 import { type DiskPlan, SECTOR, SegmentList } from '../../disk/segments.ts';
+import { DiskSource } from '../../disk/source.ts';
 import { writeVmdk } from '../../disk/vmdk.ts';
 import type { OnProgress } from '../../progress/events.ts';
 import { OutputFile } from '../output-file.ts';
@@ -21,6 +22,10 @@ export interface DiskRequest {
   readonly format: DiskFormat;
   readonly gpt: boolean;
   readonly verity: boolean;
+  /** Whether hash trees have a superblock in front. */
+  readonly superblock: boolean;
+  /** The hash tree goes to this file instead of behind the data. */
+  readonly hashFile: string | null;
   /** The disk is this volume instead of the EROFS image. */
   readonly udf: UdfDisk | null;
   /** VMDK: name files relative to the descriptor. */
@@ -61,7 +66,11 @@ export async function writeDisk(input: DiskInput, request: DiskRequest): Promise
     const output = open(request.output);
     let extra: OutputFile | null = null;
     const openExtra = (): OutputFile => (extra ??= open(extraName(request.output)));
-    const { plan, trees, partitions, room } = await planDisk(input, request, () => openExtra());
+    let hashFile: OutputFile | null = null;
+    const { plan, trees, partitions, room } = await planDisk(input, request, {
+      extra: openExtra,
+      hashFile: () => (hashFile = open(request.hashFile!)),
+    });
     const written = {
       output: request.output,
       format: request.format,
@@ -74,7 +83,8 @@ export async function writeDisk(input: DiskInput, request: DiskRequest): Promise
       const raw = await progress(request, `write ${request.output}`, written.size, (onProgress) =>
         writeRaw(output.fd, plan, { signal: request.signal, onProgress }),
       );
-      output.commit();
+      // The extra file, where a tree may have been on its way to the disk, goes away.
+      for (const file of [hashFile, output]) file?.commit();
       return { ...written, extra: null, raw };
     }
     const placed = placeExtra(plan, room?.size ?? 0);
@@ -109,22 +119,27 @@ interface PlannedDisk {
 async function planDisk(
   input: DiskInput,
   request: DiskRequest,
-  openExtra: () => OutputFile,
+  open: { extra: () => OutputFile; hashFile: () => OutputFile },
 ): Promise<PlannedDisk> {
   if (request.udf !== null) return { plan: planVolume(request.udf), trees: [], partitions: [], room: null };
   let room: TreeRoom | null = null;
   let trees: MadeTree[] = [];
   if (request.verity) {
+    const beside = request.hashFile === null ? null : open.hashFile();
     if (input.stored === null) {
-      const { fd } = openExtra();
+      const { fd } = beside ?? open.extra();
       room = { fd, path: `/proc/self/fd/${fd}`, size: 0 };
     }
     const { fileTrees, flatTree } = await import('./trees.ts');
     const total = planFlat(input.image, null, readTail).sectors * SECTOR;
     trees = await progress(request, `hash ${input.name}`, total, async (onProgress) => {
-      const options = { signal: request.signal, onProgress };
+      const options = { signal: request.signal, superblock: request.superblock, onProgress };
       return request.gpt ? fileTrees(input, room, options) : [await flatTree(input, room, options)];
     });
+    if (beside !== null) {
+      if (input.stored !== null) copyFile(trees[0]!, beside);
+      return { plan: planFlat(input.image, null, readTail), trees, partitions: [], room: null };
+    }
   }
   if (!request.gpt)
     return { plan: planFlat(input.image, trees[0] ?? null, readTail), trees, partitions: [], room };
@@ -132,6 +147,21 @@ async function planDisk(
   const { planPartitioned } = await import('../../disk/partitioned.ts');
   const options = { identity, trees: request.verity ? trees : null };
   return { ...planPartitioned(input.image, options, readTail), trees, room };
+}
+
+/** Copies a tree of the store. */
+function copyFile({ path, size, at = 0 }: MadeTree, to: OutputFile): void {
+  const source = new DiskSource([{ sectors: size / SECTOR, path, at }]);
+  const buffer = Buffer.allocUnsafe(Math.min(1 << 20, size));
+  try {
+    for (let done = 0; done < size; done += buffer.length) {
+      const piece = buffer.subarray(0, Math.min(buffer.length, size - done));
+      source.readInto(piece, done);
+      to.write(piece, done);
+    }
+  } finally {
+    source.close();
+  }
 }
 
 function planVolume({ parts, trailer }: UdfDisk): DiskPlan {
