@@ -2,7 +2,7 @@
 # run.sh JOB [ARGUMENTS]: sets up what a job needs, says what it does, and does the job.
 #
 #   check    formatter, types, layer test, unit tests
-#   test     check, then everything that spans rooms; with arguments: just these test files
+#   test     check, everything that spans rooms, guests with one kernel; with arguments: just these test files
 #   corpus   the tests on all real images
 #   vm       the tests on other kernels, under QEMU; with arguments: just these test files
 #   bench    side-by-side benchmarks into docs/benchmarks.md
@@ -117,6 +117,9 @@ corpus_tests() { test_files -path 'test/corpus/*' | xargs -0r node --test --test
 
 vm_tests() { test_files -path 'test/vm/*' | xargs -0r node --test --test-concurrency=2; }
 
+# Test files skip what this kernel does not run, and what takes minutes (test/support/vm.ts).
+quick_vm_tests() { VENEER_VM_KERNELS=sid vm_tests; }
+
 ensure_modules
 case $job in
   build)
@@ -136,6 +139,8 @@ case $job in
     if [ "$(id -u)" = 0 ]; then try scripts/corpus.sh debian layered; fi
     run_check
     step "tests that span rooms" span_tests
+    try test/vm/setup.sh sid
+    step "tests in virtual machines, one kernel" quick_vm_tests
     finish
     ;;
   corpus)

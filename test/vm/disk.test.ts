@@ -1,5 +1,6 @@
 /** Disks of images as guests see them: whole trees compared, per-layer partitions, hash trees, a guest that boots from one. */
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, describe, it, type TestContext } from 'node:test';
@@ -8,7 +9,7 @@ import { CliLab, parseLines } from '../e2e/run-veneer.ts';
 import { noise } from '../support/image-builder.ts';
 import { missing, requireTool } from '../support/require-tool.ts';
 import { archive, dir, file, hardLink, symlink, whiteout } from '../support/tar-builder.ts';
-import { requireVm, runVm, type VmDisk, type VmFile, type VmKernel } from '../support/vm.ts';
+import { requireLongRun, requireVm, runVm, type VmDisk, type VmFile, type VmKernel } from '../support/vm.ts';
 import { TREE_FUNCTION, treeHere } from '../support/vm-tree.ts';
 import { makeExt4 } from '../support/vm-veneer.ts';
 
@@ -76,13 +77,20 @@ function manyLayers(): Buffer[] {
   return layers;
 }
 
+async function pullWordpressish(t: TestContext): Promise<boolean> {
+  const layout = join(CORPUS, 'oci', 'wordpressish');
+  if (!existsSync(layout)) {
+    missing(t, 'no corpus: scripts/corpus.sh wordpressish makes it');
+    return false;
+  }
+  await veneer('pull', `oci:${layout}:latest`, '--name', 'wordpressish', '--no-fsync');
+  return true;
+}
+
 describe('a VMDK as the only disk', () => {
   for (const kernel of ['bpo', 'sid'] as const) {
     it(`shows all of wordpressish, 21 layers, on ${kernel}`, LONG, async (t) => {
-      if (!requireVm(t, kernel)) return;
-      const layout = join(CORPUS, 'oci', 'wordpressish');
-      if (!existsSync(layout)) return missing(t, 'no corpus: scripts/corpus.sh wordpressish makes it');
-      await veneer('pull', `oci:${layout}:latest`, '--name', 'wordpressish', '--no-fsync');
+      if (!requireLongRun(t) || !requireVm(t, kernel) || !(await pullWordpressish(t))) return;
       await veneer('disk', '-f', '-o', 'wordpressish.vmdk', 'wordpressish');
       const output = await boot(t, {
         kernel,
@@ -142,6 +150,51 @@ true`,
     );
   }
 
+  it(
+    'shows all of wordpressish and of an image with 120 layers as partitions on Linux 6.1',
+    LONG,
+    async (t) => {
+      if (!requireLongRun(t) || !requireVm(t, 'bookworm') || !(await pullWordpressish(t))) return;
+      await lab.pull('many:1', manyLayers());
+      for (const image of ['wordpressish', 'many:1']) {
+        const { partitions } = await veneer('disk', '-f', '--gpt', '-o', 'gpt.vmdk', image);
+        const count = (partitions as unknown[]).length;
+        const output = await boot(t, {
+          kernel: 'bookworm',
+          script: `${DEVICES}mount -t erofs -o ro,$(devices /dev/vda ${count}) /dev/vda1 /mnt; tree /mnt`,
+          disks: [vmdk(lab.path('gpt.vmdk'))],
+        });
+        const expected = lines(await expectedTree(image));
+        assert.ok(expected.length > 5);
+        assert.deepEqual(lines(output), expected, image);
+      }
+    },
+  );
+
+  it('has one hash tree over all of it, which Linux 6.1 checks too', LONG, async (t) => {
+    if (!requireVm(t, 'bookworm')) return;
+    await lab.pull('many:1', manyLayers());
+    const made = await veneer('disk', '-f', '--verity', '-o', 'whole.vmdk', 'many:1');
+    await veneer('disk', '-f', '--verity', '-o', 'whole.raw', 'many:1');
+    const { rootHash, dataBlocks } = made.verity as { rootHash: string; dataBlocks: number };
+    const offset = Math.ceil((dataBlocks * 512) / 4096) * 4096;
+    const bytes = readFileSync(lab.path('whole.raw'));
+    const digest = createHash('sha256')
+      .update(bytes.subarray(0, dataBlocks * 512))
+      .digest('hex');
+    bytes[dataBlocks * 256]! ^= 1;
+    writeFileSync(lab.path('whole-damaged.raw'), bytes);
+    const output = await boot(t, {
+      kernel: 'bookworm',
+      script: `open() { veritysetup open $1 $2 $1 ${rootHash} --hash-offset=${offset}; }
+open $DISK0 good; sha256sum /dev/mapper/good
+open $DISK1 bad; cat /dev/mapper/bad >/dev/null && exit 9; true`,
+      disks: [vmdk(lab.path('whole.vmdk')), { path: lab.path('whole-damaged.raw') }],
+    });
+    assert.ok(output.includes(`${digest}  /dev/mapper/good`), output);
+    assert.match(output, /Input\/output error/);
+  });
+
   it('is refused by Linux 6.1, which looks for the devices of its table', LONG, async (t) => {
     if (!requireVm(t, 'bookworm')) return;
     await lab.pull('small:1', manyLayers().slice(0, 3));
@@ -167,23 +220,35 @@ describe('partitions', () => {
       const made = await veneer('disk', '-f', '--gpt', '--verity', '-o', 'parts.vmdk', 'parts:1');
       const partitions = made.partitions as { hashOffset: number; verity: { rootHash: string } }[];
       assert.equal(partitions.length, 4);
+      const raw = await veneer('disk', '-f', '--gpt', '--verity', '-o', 'parts.raw', 'parts:1');
+      assert.deepEqual(raw.partitions, made.partitions);
+      // one byte of a file in the first layer, in its partition
+      const bytes = readFileSync(lab.path('parts.raw'));
+      bytes[bytes.indexOf(noise(300_000, 7).subarray(0, 64)) + 200_000]! ^= 1;
+      writeFileSync(lab.path('parts-damaged.raw'), bytes);
       const opens = partitions.map(
         ({ hashOffset, verity: { rootHash } }, i) =>
-          `veritysetup open /dev/vda${i + 1} v${i + 1} /dev/vda${i + 1} ${rootHash} --hash-offset=${hashOffset}`,
+          `veritysetup open $1${i + 1} $2${i + 1} $1${i + 1} ${rootHash} --hash-offset=${hashOffset}`,
       );
       const output = await boot(t, {
         kernel,
         script: `${DEVICES}
+opens() { ${opens.join('; ')}; }
 mount -t erofs -o ro,$(devices /dev/vda 4) /dev/vda1 /mnt; tree /mnt; umount /mnt
 echo verity
-${opens.join('\n')}
-mount -t erofs -o ro,$(devices /dev/mapper/v 4) /dev/mapper/v1 /mnt; tree /mnt`,
-        disks: [vmdk(lab.path('parts.vmdk'))],
+opens /dev/vda v
+mount -t erofs -o ro,$(devices /dev/mapper/v 4) /dev/mapper/v1 /mnt; tree /mnt; umount /mnt
+echo damaged
+opens /dev/vdb b
+mount -t erofs -o ro,$(devices /dev/mapper/b 4) /dev/mapper/b1 /mnt
+cat /mnt/top; cat /mnt/a/base >/dev/null && exit 9; true`,
+        disks: [vmdk(lab.path('parts.vmdk')), { path: lab.path('parts-damaged.raw') }],
       });
       const expected = lines(await expectedTree('parts:1'));
-      const [plain, verity] = output.split(/^verity$/m);
+      const [plain, verity, damaged] = output.split(/^(?:verity|damaged)$/m);
       assert.deepEqual(lines(plain!), expected);
       assert.deepEqual(lines(verity!), expected);
+      assert.match(damaged!, /^top\n[\s\S]*base: Input\/output error/m);
     });
   }
 });
@@ -235,7 +300,9 @@ while read -r m; do $B insmod "$m"; done < /lib/modules/$($B uname -r)/vm.boot
 modprobe erofs
 for p in /sys/class/virtio-ports/*; do read -r n < $p/name; eval "PORT_\${n#vm.}=/dev/\${p##*/}"; done
 $B mkdir /root-disk
-$B mount -t erofs -o ro /dev/vda /root-disk || echo "cannot mount the root" > $PORT_out
+disk=/dev/vda options=ro
+if [ -e /dev/vda1 ]; then disk=/dev/vda1 options=ro,device=/dev/vda2; fi
+$B mount -t erofs -o $options $disk /root-disk || echo "cannot mount the root" > $PORT_out
 for d in dev proc sys; do $B mount --move /$d /root-disk/$d; done
 export OUT=$PORT_out STATUS=$PORT_status
 exec $B switch_root /root-disk /bin/sh -c '
@@ -245,14 +312,22 @@ exec $B switch_root /root-disk /bin/sh -c '
 `;
 
 describe('a guest', () => {
-  for (const kernel of ['bpo', 'sid'] as const) {
-    for (const form of ['vmdk', 'raw'] as const) {
-      it(`boots from a ${form} of the Debian image on ${kernel}`, LONG, async (t) => {
+  for (const [kernel, form, gpt] of [
+    ['bookworm', 'vmdk', true],
+    ['bpo', 'vmdk', false],
+    ['bpo', 'raw', false],
+    ['sid', 'vmdk', false],
+    ['sid', 'raw', false],
+  ] as const) {
+    it(
+      `boots from a ${form} of the Debian image on ${kernel}${gpt ? ', partitioned' : ''}`,
+      LONG,
+      async (t) => {
         if (!requireVm(t, kernel)) return;
         const layout = join(CORPUS, 'oci', 'debian');
         if (!existsSync(layout)) return missing(t, 'no corpus: scripts/corpus.sh debian makes it');
         await veneer('pull', `oci:${layout}:latest`, '--name', 'debian', '--no-fsync');
-        await veneer('disk', '-f', '-o', `debian.${form}`, 'debian');
+        await veneer('disk', '-f', ...(gpt ? ['--gpt'] : []), '-o', `debian.${form}`, 'debian');
         const init = lab.path('root-init');
         writeFileSync(init, ROOT_INIT, { mode: 0o755 });
         const output = await boot(t, {
@@ -262,11 +337,11 @@ describe('a guest', () => {
           files: [{ path: init, guest: 'init' }],
         });
         assert.match(output, /^pid 1$/m);
-        assert.match(output, /^\/dev\/vda \/ erofs ro/m);
+        assert.match(output, gpt ? /^\/dev\/vda1 \/ erofs ro/m : /^\/dev\/vda \/ erofs ro/m);
         assert.match(output, /Debian GNU\/Linux/);
         assert.match(output, /^42$/m);
-      });
-    }
+      },
+    );
   }
 });
 

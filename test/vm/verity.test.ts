@@ -1,6 +1,9 @@
 /** dm-verity and fs-verity by real kernels: veneer's own mounts, veritysetup over its disks, damage that nobody can read. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { after, describe, it, type TestContext } from 'node:test';
+import { signRootHash } from '../../src/disk/signature.ts';
 import { CliLab, parseLines } from '../e2e/run-veneer.ts';
 import { makeCertificates } from '../support/certificates.ts';
 import { noise } from '../support/image-builder.ts';
@@ -22,14 +25,21 @@ const LAYERS = [
 
 let disks: Promise<{ veneer: string; store: string; empty: string }> | undefined;
 
-/** A signature by somebody whom no kernel trusts. */
-async function signDisk(t: TestContext): Promise<string | null> {
+/** A signature by somebody whom no kernel trusts, and the certificate as kernels take them. */
+async function signDisk(
+  t: TestContext,
+): Promise<{ signature: string; certificate: string; other: string } | null> {
   const made = await makeCertificates(t, 'DNS:signer');
   if (made === null) return null;
+  const certificate = lab.path('signer.der');
+  execFileSync('openssl', ['x509', '-in', made.certificate, '-outform', 'der', '-out', certificate]);
   const words = ['--sign', made.key, '--cert', made.certificate];
   const ran = await lab.veneer(['disk', '-f', '--verity', ...words, '-o', 'app.vmdk', 'app:1']);
   assert.equal(ran.code, 0, ran.stderr);
-  return lab.path('app.vmdk.p7s');
+  // by the same signer, of another root hash
+  const other = lab.path('other.p7s');
+  writeFileSync(other, signRootHash('ab'.repeat(32), made.key, made.certificate));
+  return { signature: lab.path('app.vmdk.p7s'), certificate, other };
 }
 
 async function makeDisks(): Promise<{ veneer: string; store: string; empty: string }> {
@@ -100,9 +110,9 @@ describe('veneer mount --verity', () => {
       if (!requireVm(t, kernel) || requireTool(t, 'mke2fs') === null) return;
       disks ??= makeDisks();
       await disks;
-      const signature = await signDisk(t);
-      if (signature === null) return;
-      const said = await runIn(t, kernel, MOUNT_SCRIPT, [signature]);
+      const signed = await signDisk(t);
+      if (signed === null) return;
+      const said = await runIn(t, kernel, MOUNT_SCRIPT, [signed.signature, signed.certificate]);
       assert.equal(said.get('verity'), said.get('plain'));
       assert.match(said.get('plain')!, /^bin [0-9a-f]{64}\nodd [0-9a-f]{64}\nusr [0-9a-f]{64}$/);
       const record = parseLines(said.get('record')!)[0] as {
@@ -121,6 +131,37 @@ describe('veneer mount --verity', () => {
       assert.match(said.get('metadata')!, /fsmeta\.erofs: its digest is sha256:/);
     });
   }
+});
+
+/** A kernel that knows the signer, and then one that wants a signature for everything. */
+const TRUST_SCRIPT = `
+mount "$DISK1" /store; mkdir -p /store/tmp; export VENEER_ROOT=/store TMPDIR=/store/tmp
+for options in keyring_unsealed=1 "keyring_unsealed=1 require_signatures=1"; do
+  modprobe dm-verity $options
+  node /veneer/app/test/support/trust-certificate.ts /vm/files/signer.der
+  section "signed $options"; veneer mount --verity --signature /vm/files/app.vmdk.p7s app:1 /mnt/a >/dev/null
+  cat /mnt/a/usr/small; veneer umount /mnt/a >/dev/null
+  for _ in $(seq 100); do ls /sys/block | grep -q dm- || break; sleep 0.1; done
+  section "other $options"; veneer mount --verity --signature /vm/files/other.p7s app:1 /mnt/a 2>&1 && exit 1
+  [ "$options" = keyring_unsealed=1 ] || { section unsigned; veneer mount --verity app:1 /mnt/a 2>&1 && exit 1; }
+  modprobe -r dm-verity
+done
+true`;
+
+it('veneer mount --verity --signature: a kernel takes what a signer it trusts has signed, and may take nothing else', {
+  timeout: 900_000,
+}, async (t) => {
+  if (!requireVm(t, 'sid') || requireTool(t, 'mke2fs') === null) return;
+  disks ??= makeDisks();
+  await disks;
+  const signed = await signDisk(t);
+  if (signed === null) return;
+  const said = await runIn(t, 'sid', TRUST_SCRIPT, [signed.signature, signed.certificate, signed.other]);
+  for (const options of ['keyring_unsealed=1', 'keyring_unsealed=1 require_signatures=1']) {
+    assert.equal(said.get(`signed ${options}`), 'small');
+    assert.match(said.get(`other ${options}`)!, /the kernel does not accept its signature/);
+  }
+  assert.match(said.get('unsigned')!, /the kernel does not accept its signature/);
 });
 
 const SEAL_SCRIPT = `
