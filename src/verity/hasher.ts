@@ -36,7 +36,8 @@ export class BlockHasher {
     const salt = this.#salt;
     const buffer = this.#buffer;
     for (let i = 0; i < blocks; i++) {
-      if (salt.length > 0) salt.copy(buffer, i * this.blockSize);
+      // faster than Buffer.copy for so few bytes
+      if (salt.length > 0) buffer.set(salt, i * this.blockSize);
       out.write(hash('sha256', this.#views[i]!, 'binary'), i * DIGEST_SIZE, 'latin1');
     }
   }
