@@ -6,6 +6,7 @@ import {
   compatiblePlatforms,
   formatPlatform,
   hostPlatform,
+  normalizePlatform,
   parsePlatform,
   rankPlatform,
 } from './platform.ts';
@@ -34,6 +35,7 @@ describe('parsePlatform', () => {
       ['windows', `windows/${hostPlatform().architecture}`],
     ];
     for (const [text, expected] of cases) assert.equal(formatPlatform(parsePlatform(text)), expected, text);
+    assert.equal(formatPlatform(normalizePlatform('', '')), 'unknown/unknown', 'a config that says nothing');
   });
 
   it('refuses what is none', () => {

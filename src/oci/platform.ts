@@ -80,9 +80,10 @@ export function parsePlatform(text: string): Platform {
   return normalizePlatform(here.os, first);
 }
 
+/** What is not known, because a config does not say it, is `unknown`, as docker writes it. */
 export function formatPlatform(platform: Platform): string {
   const variant = platform.variant === '' ? '' : `/${platform.variant}`;
-  return `${platform.os}/${platform.architecture}${variant}`;
+  return `${platform.os || 'unknown'}/${platform.architecture || 'unknown'}${variant}`;
 }
 
 /** This machine. Images are for Linux wherever the tool itself runs. */

@@ -149,6 +149,7 @@ describe('findCredentials', () => {
       { auths: { 'example.com': { auth: ['secret'] } } },
       { auths: { 'example.com': { auth: Buffer.from('secret').toString('base64') } } },
       { auths: { 'example.com': { auth: Buffer.from(':secret').toString('base64') } } },
+      { auths: { 'example.com': { registrytoken: 'secret\nX-Other: 1' } } },
       { credHelpers: { 'example.com': { secret: 'secret' } } },
     ];
     for (const content of broken) {

@@ -121,6 +121,9 @@ function bareKey(key: string): string {
 
 function readAuth(auth: Auth, path: string): Credentials | null {
   if (auth.identitytoken) return { kind: 'identity-token', token: auth.identitytoken };
+  // It goes into a header as it is.
+  if (auth.registrytoken && !/^[\x21-\x7e]+$/.test(auth.registrytoken))
+    throw badFile(path, 'a "registrytoken" in it has characters that no token has');
   if (auth.registrytoken) return { kind: 'registry-token', token: auth.registrytoken };
   if (auth.username && auth.password)
     return { kind: 'basic', username: auth.username, password: auth.password };
