@@ -1,5 +1,5 @@
 /** Opens what IMAGE names: an image of the store, or an EROFS image file with the files its data stands in. */
-import { closeSync, openSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import type { ByteSource } from '../bytes/io.ts';
 import { VeneerError } from '../errors.ts';
 import type { FileTree, TreeNode } from '../tree/node.ts';
@@ -7,6 +7,7 @@ import type { CliContext, CommonFlags } from './context.ts';
 import { readFile } from './file-data.ts';
 import type { ImageFlags } from './image-flags.ts';
 import { type ImagePath, isFileInstead, namesFile } from './image-path.ts';
+import { openRegular } from './open-regular.ts';
 import { storeRoot } from './root.ts';
 
 export interface OpenImage {
@@ -86,7 +87,7 @@ export async function openImageFile(path: string, devices: readonly string[]): P
   const { fileSource } = await import('../store/data-files.ts');
   const descriptors: number[] = [];
   const open = (file: string): ByteSource => {
-    const fd = openSync(file, 'r');
+    const fd = openRegular(file);
     descriptors.push(fd);
     return fileSource(fd, file);
   };

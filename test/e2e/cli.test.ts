@@ -112,6 +112,8 @@ describe('veneer', () => {
       ],
       [['cat', 'test:1:/etc/loop'], 1, /symbolic links/],
       [['cat', 'test:1:/null'], 1, /it is a char device/],
+      [['ls', '/dev/zero:/'], 1, /Cannot read \/dev\/zero: it is not a regular file/],
+      [['index', '/dev/zero'], 1, /Cannot read \/dev\/zero: it is not a regular file/],
       [['ls', './nothing.erofs'], 1, /Cannot open \.\/nothing\.erofs: no such file or directory/],
       [['mount', 'test:1'], 2, /DIR is missing/],
       [['mount', 'test:1:/etc', '/mnt'], 2, /a whole image can be mounted/],
@@ -140,6 +142,13 @@ describe('veneer', () => {
         assert.doesNotMatch(ran.stderr, /\n {4}at /, 'a stack is for bugs');
       });
     }
+
+    it('a FIFO is no image, and nobody waits for it', async () => {
+      await run('mkfifo', [lab.path('fifo')]);
+      const ran = await lab.veneer(['ls', './fifo']);
+      assert.equal(ran.code, 1);
+      assert.match(ran.stderr, /Cannot read \.\/fifo: it is not a regular file/);
+    });
 
     it('are one JSON object on stderr with --json', async () => {
       for (const [words, code, error] of [

@@ -1,5 +1,5 @@
 /** `veneer index` */
-import { closeSync, openSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import type { ByteSource } from '../../bytes/io.ts';
 import { DETECT_BYTES } from '../../compress/index.ts';
 import { planImage, writeImage } from '../../erofs/index.ts';
@@ -14,6 +14,7 @@ import type { CliContext } from '../context.ts';
 import { indexUdf, stripUdf, udfOutput } from '../index-udf.ts';
 import { readInput } from '../input-stream.ts';
 import { keepTar } from '../keep-tar.ts';
+import { openRegular } from '../open-regular.ts';
 import { FORCE_FLAG, imageNames, type OutputFile, withOutputs } from '../output-file.ts';
 import { usageError } from '../parse.ts';
 
@@ -163,7 +164,7 @@ async function runUdf(context: CliContext, flags: Flags, tars: readonly string[]
 
 async function indexFile(context: CliContext, flags: Flags, tar: string, image: string): Promise<void> {
   const { signal } = context;
-  const fd = openSync(tar, 'r');
+  const fd = openRegular(tar);
   try {
     const source = fileSource(fd, tar);
     checkPlainTar(source.read(0, Math.min(DETECT_BYTES, source.size)), tar);
