@@ -10,7 +10,15 @@ import { ErofsReader } from '../erofs/reader.ts';
 import type { Finding } from '../errors.ts';
 import type { ReadData } from '../tree/file-data.ts';
 import type { FileTree } from '../tree/index.ts';
-import { flatDigest, type NameEncoding, planUdf, UDF_BLOCK, writeUdf } from '../udf/index.ts';
+import {
+  flatDigest,
+  type NameEncoding,
+  planUdf,
+  UDF_BLOCK,
+  type UdfPlan,
+  type UdfPlanOptions,
+  writeUdf,
+} from '../udf/index.ts';
 import { fileSource, openStored, readExactly } from './data-files.ts';
 import { storeError } from './io-errors.ts';
 import type { MountableImage } from './mountable.ts';
@@ -25,8 +33,10 @@ export interface VolumePart {
 
 /** One volume: a layer with the trailer behind its tar, or all tars of an image with one trailer. */
 export interface UdfVolume {
-  /** Data files in order, then the trailer. */
-  readonly parts: readonly VolumePart[];
+  /** In front of the data of a standard volume, else null. */
+  readonly header: VolumePart | null;
+  readonly data: readonly VolumePart[];
+  readonly trailer: VolumePart;
   readonly names: NameEncoding;
   readonly anchorSector: number;
   readonly metadataDigest: string;
@@ -37,6 +47,14 @@ export interface UdfVolume {
   readonly findings: readonly Finding[];
 }
 
+export interface VolumeKind {
+  /**
+   * With a header that makes it mount without options. Its names are Unicode then, as all readers of UDF take
+   * them, unless some have a place only as bytes.
+   */
+  readonly standard: boolean;
+}
+
 /**
  * Writes trailers and sidecars of `images` (see `mountable`) into a new directory of the store's work area; open
  * files outlive it, so it may go as soon as the mount stands. A crash leaves it, and it is swept.
@@ -44,14 +62,14 @@ export interface UdfVolume {
 export function writeVolumes(
   store: Store,
   images: readonly MountableImage[],
-  names: NameEncoding,
+  kind: VolumeKind,
 ): { directory: string; volumes: UdfVolume[] } {
   const directory = join(store.work(), `udf-${randomBytes(9).toString('hex')}`);
   try {
     mkdirSync(directory, { mode: 0o700 });
     return {
       directory,
-      volumes: images.map((image, i) => writeVolume(image, join(directory, `${i}`), names)),
+      volumes: images.map((image, i) => writeVolume(image, join(directory, `${i}`), kind)),
     };
   } catch (error) {
     throw storeError('write UDF volumes', error);
@@ -63,22 +81,24 @@ export function discardVolumes(directory: string): void {
   rmSync(directory, { recursive: true, force: true });
 }
 
-function writeVolume(image: MountableImage, prefix: string, names: NameEncoding): UdfVolume {
+function writeVolume(image: MountableImage, prefix: string, { standard }: VolumeKind): UdfVolume {
   const paths = [image.primary, ...image.devices.map(({ path }) => path)];
   const fds = paths.map(openStored);
   try {
     const tree = new ErofsReader(fileSource(fds[0]!, image.primary)).readTree();
     const read: ReadData = (source, at, length) => readExactly(fds[source]!, at, length, paths[source]!);
-    const { parts, bases, blocks } = placeDevices(image);
-    const plan = planUdf(tree, { names, whiteouts: 'sidecar', bases, firstBlock: blocks, header: false });
+    const { parts: data, bases, blocks } = placeDevices(image);
+    const plan = planVolume(tree, { whiteouts: 'sidecar', bases, firstBlock: blocks, header: standard });
     const identity = {
       tarLength: blocks * UDF_BLOCK,
       digest: flatDigest(image.devices.map(({ tag }) => tag)),
     };
     const trailer = `${prefix}.udf`;
-    const { metadataDigest } = writeFile(trailer, blocks * UDF_BLOCK, (sink) =>
+    const { metadataDigest, header: front } = writeFile(trailer, blocks * UDF_BLOCK, (sink) =>
       writeUdf(plan, identity, sink, read),
     );
+    const header = `${prefix}.header`;
+    if (front !== null) writeFile(header, 0, (sink) => sink.write(front, 0));
     const sidecars = sidecarsOf(tree, plan);
     const side = (sidecar: FileTree | null, kind: string): string | null => {
       if (sidecar === null) return null;
@@ -87,9 +107,11 @@ function writeVolume(image: MountableImage, prefix: string, names: NameEncoding)
       return path;
     };
     return {
-      parts: [...parts, { path: trailer, size: (plan.blocks - blocks) * UDF_BLOCK }],
-      names,
-      anchorSector: plan.anchorBlock,
+      header: front === null ? null : { path: header, size: front.length },
+      data,
+      trailer: { path: trailer, size: (plan.blocks - blocks) * UDF_BLOCK },
+      names: plan.options.names,
+      anchorSector: plan.origin + plan.anchorBlock,
       metadataDigest,
       attributes: side(sidecars.attributes, 'attributes'),
       whiteouts: side(sidecars.whiteouts, 'whiteouts'),
@@ -98,6 +120,15 @@ function writeVolume(image: MountableImage, prefix: string, names: NameEncoding)
   } finally {
     for (const fd of fds) closeSync(fd);
   }
+}
+
+/** With the names that lose the fewest. */
+function planVolume(tree: FileTree, options: Omit<UdfPlanOptions, 'names'>): UdfPlan {
+  if (!options.header) return planUdf(tree, { ...options, names: 'bytes' });
+  const unicode = planUdf(tree, { ...options, names: 'unicode' });
+  if (unicode.unheld.missing.size === 0) return unicode;
+  const bytes = planUdf(tree, { ...options, names: 'bytes' });
+  return bytes.unheld.missing.size < unicode.unheld.missing.size ? bytes : unicode;
 }
 
 /**

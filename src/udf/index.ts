@@ -11,5 +11,5 @@ export type { NameEncoding } from './names.ts';
 export { HEADER_BLOCKS, planUdf, type UdfPlan, type UdfPlanOptions } from './plan.ts';
 export { type UdfEntry, UdfReader, type UdfRun } from './reader.ts';
 export { attributeSidecar, whiteoutSidecar } from './sidecar.ts';
-export { findTrailer, flatDigest, mountOptions, type Trailer } from './trailer.ts';
+export { findTrailer, flatDigest, mountOptions, standardOptions, type Trailer } from './trailer.ts';
 export { type WrittenVolume, writeUdf } from './writer.ts';

@@ -144,6 +144,11 @@ export function flatDigest(digests: readonly string[]): string {
 
 /** `mount -o` options for a volume with this anchor. */
 export function mountOptions(trailer: Pick<Trailer, 'anchorSector' | 'names'>): string[] {
-  const charset = trailer.names === 'bytes' ? ['iocharset=iso8859-1'] : ['utf8'];
+  const charset = trailer.names === 'bytes' ? standardOptions('bytes') : ['utf8'];
   return ['novrs', `anchor=${trailer.anchorSector}`, `bs=${UDF_BLOCK}`, ...charset];
+}
+
+/** What a standard volume wants: Unicode is what the kernel takes names for when nothing is said. */
+export function standardOptions(names: NameEncoding): string[] {
+  return names === 'bytes' ? ['iocharset=iso8859-1'] : [];
 }

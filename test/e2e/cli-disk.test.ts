@@ -16,6 +16,8 @@ import {
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { newerTool } from '../conformance/oracles.ts';
+import { bufferSource } from '../../src/erofs/index.ts';
+import { UdfReader } from '../../src/udf/index.ts';
 import { makeCertificates } from '../support/certificates.ts';
 import { noise } from '../support/image-builder.ts';
 import { missing, requireTool } from '../support/require-tool.ts';
@@ -476,7 +478,8 @@ describe('veneer disk', () => {
     const { mountOptions, size } = await json<{ mountOptions: string[]; size: number }>(
       ...['disk', '-f', '--format', 'udf', '-o', 'u.vmdk', 'app:1'],
     );
-    assert.ok(mountOptions.some((option) => option.startsWith('anchor=')) && size % 512 === 0);
+    assert.deepEqual(mountOptions, ['ro'], 'a standard volume needs no others');
+    assert.equal(size % 512, 0);
     assert.equal((await run('verify', 'u.vmdk')).code, 0);
     const [tar] = stored('layers', 'layer.tar').filter((path) => statSync(path).size > 100_000);
     for (const path of [tar!, lab.path('u.vmdk.extra')]) {
@@ -486,6 +489,29 @@ describe('veneer disk', () => {
     }
     for (const words of [['--verity'], ['--gpt']])
       assert.equal((await run('disk', '-f', '--format', 'udf', ...words, '-o', 'u.vmdk', 'app:1')).code, 2);
+  });
+
+  it('makes UDF disks that tools recognise, with names as bytes where only that holds them', async (t) => {
+    const blkid = requireTool(t, 'blkid');
+    if (blkid === null) return;
+    await lab.pull('names:1', [archive(file('caf\xe9', 'latin1'), file('\xd0\x96', 'UTF-8'))]);
+    for (const [image, wanted] of [
+      ['app:1', ['ro']],
+      ['names:1', ['ro', 'iocharset=iso8859-1']],
+    ] as const) {
+      const { mountOptions } = await json<{ mountOptions: string[] }>(
+        ...['disk', '-f', '--format', 'udf', '-o', 'u.raw', image],
+      );
+      assert.deepEqual(mountOptions, wanted);
+      const said = execFileSync(blkid, ['-p', '-o', 'export', lab.path('u.raw')], { encoding: 'utf8' });
+      assert.match(said, /^TYPE=udf$/m);
+      const reader = new UdfReader(bufferSource(readFileSync(lab.path('u.raw'))));
+      const names = [...reader.readTree().root.children!.keys()];
+      if (image === 'names:1') assert.deepEqual(names, ['caf\xe9', '\xd0\x96']);
+      else assert.equal(reader.trailer.names, 'unicode');
+    }
+    await run('rm', 'names:1');
+    await run('gc');
   });
 
   it('keeps trees while the image is there, and no longer', async () => {

@@ -13,16 +13,37 @@ const ORACLE = fileURLToPath(new URL('./oracle', import.meta.url));
 const HOST = '/share/0';
 const MARK = '== looks';
 
+interface Look {
+  readonly do: 'snapshot';
+  readonly dir: string;
+  readonly content: ContentMode;
+}
+
+interface MountCall {
+  readonly do: 'mount-old';
+  readonly type: string;
+  readonly path: string | null;
+  readonly target: string;
+  readonly options: readonly string[];
+}
+
 /** Builds one guest script: mounts, and looks at them; then runs it and hands out what was seen. */
 export class GuestLooks {
   private readonly directory: string;
+  private readonly byCalls: boolean;
   private readonly lines: string[] = [];
-  private readonly looks: { do: 'snapshot'; dir: string; content: ContentMode }[] = [];
+  /** For the oracle process, in order. */
+  private readonly commands: (Look | MountCall)[] = [];
+  private looks = 0;
   private places = 0;
 
-  /** `directory`: of this machine, for the script's own files. */
-  constructor(directory: string) {
+  /**
+   * `directory`: of this machine, for the script's own files. `by`: mount(8), as a user does, or the system calls
+   * alone: in an emulated machine a program takes half a second to start, and hundreds of mounts minutes.
+   */
+  constructor(directory: string, by: 'mount(8)' | 'mount(2)' = 'mount(8)') {
     this.directory = directory;
+    this.byCalls = by === 'mount(2)';
   }
 
   /** A new empty directory of the guest, as both roots call it. */
@@ -43,6 +64,10 @@ export class GuestLooks {
   /** Mounts a file of this machine through a loop device; returns the directory. */
   mount(type: 'udf' | 'erofs', path: string, options: readonly string[] = []): string {
     const { inside, outside } = this.place();
+    if (this.byCalls) {
+      this.commands.push({ do: 'mount-old', type, path, target: inside, options });
+      return inside;
+    }
     const all = ['ro', 'loop', ...options].join(',');
     this.lines.push(
       `mkdir ${outside}; mount -t ${type} -o ${all} '${this.host(path)}' ${outside} || fail '${path}'`,
@@ -53,13 +78,25 @@ export class GuestLooks {
   /** Lowest first. */
   overlay(lowers: readonly string[]): string {
     const { inside, outside } = this.place();
-    const below = lowers.length === 1 ? [this.empty(), ...lowers] : lowers;
-    const lowerdir = below
-      .toReversed()
-      .map((path) => `${HOST}${path}`)
-      .join(':');
-    const options = `ro,metacopy=on,redirect_dir=follow,lowerdir=${lowerdir}`;
-    this.lines.push(`mkdir ${outside}; mount -t overlay -o ${options} overlay ${outside} || fail overlay`);
+    const below = (lowers.length === 1 ? [this.empty(), ...lowers] : lowers).toReversed();
+    const options = (root: string): string[] => [
+      'metacopy=on',
+      'redirect_dir=follow',
+      `lowerdir=${below.map((path) => root + path).join(':')}`,
+    ];
+    if (this.byCalls) {
+      const call = {
+        do: 'mount-old',
+        type: 'overlay',
+        path: null,
+        target: inside,
+        options: options(''),
+      } as const;
+      this.commands.push(call);
+      return inside;
+    }
+    const words = ['ro', ...options(HOST)].join(',');
+    this.lines.push(`mkdir ${outside}; mount -t overlay -o ${words} overlay ${outside} || fail overlay`);
     return inside;
   }
 
@@ -71,7 +108,8 @@ export class GuestLooks {
 
   /** Remembers to look at a directory; returns the number of the look. */
   look(dir: string, content: ContentMode): number {
-    return this.looks.push({ do: 'snapshot', dir, content }) - 1;
+    this.commands.push({ do: 'snapshot', dir, content });
+    return this.looks++;
   }
 
   /** Boots and returns what was printed, and what each look has seen. */
@@ -80,7 +118,7 @@ export class GuestLooks {
     options: { timeout: number; memory?: number },
   ): Promise<{ output: string; snapshots: Snapshot[] }> {
     const commands = join(this.directory, `looks-${kernel}`);
-    writeFileSync(commands, this.looks.map((look) => `${JSON.stringify(look)}\n`).join(''));
+    writeFileSync(commands, this.commands.map((command) => `${JSON.stringify(command)}\n`).join(''));
     const script = [
       `fail() { echo "cannot mount $1"; dmesg | tail -3; }`,
       `for d in proc sys dev; do mount --rbind /$d ${HOST}/$d; done`,
@@ -113,15 +151,17 @@ export class GuestLooks {
         rows = [];
       }
     }
-    if (answers.length !== this.looks.length)
-      throw new Error(`${answers.length} of ${this.looks.length} looks`);
+    if (answers.length !== this.commands.length)
+      throw new Error(`${answers.length} of ${this.commands.length} answers`);
     return Promise.all(
-      answers.map(({ rows: seenRows, error }, i) => {
-        if (error !== undefined) throw new Error(`cannot look at ${this.looks[i]!.dir}: ${error}`);
+      answers.flatMap(({ rows: seenRows, error }, i) => {
+        const command = this.commands[i]!;
+        if (error !== undefined) throw new Error(`cannot ${JSON.stringify(command)}: ${error}`);
+        if (command.do !== 'snapshot') return [];
         const replay = {
           ask: async (_: unknown, onRow: (row: unknown[]) => void = () => {}) => seenRows.forEach(onRow),
         };
-        return snapshotDirectory(replay, '');
+        return [snapshotDirectory(replay, '')];
       }),
     );
   }

@@ -280,10 +280,11 @@ describe('--format udf', () => {
       if (!requireVm(t, kernel)) return;
       // one owner and whole seconds: what UDF holds
       await lab.pull('udf:1', manyLayers().slice(20, 40));
-      const { mountOptions } = await veneer('disk', '-f', '--format', 'udf', '-o', 'udf.vmdk', 'udf:1');
+      await veneer('disk', '-f', '--format', 'udf', '-o', 'udf.vmdk', 'udf:1');
       const output = await boot(t, {
         kernel,
-        script: `modprobe udf; mount -t udf -o ${(mountOptions as string[]).join(',')} /dev/vda /mnt; tree /mnt`,
+        // a standard volume: mount(8) finds out by itself what it is
+        script: `modprobe udf; mount -o ro /dev/vda /mnt; tree /mnt`,
         disks: [vmdk(lab.path('udf.vmdk'))],
       });
       assert.deepEqual(lines(output), lines(await expectedTree('udf:1')));

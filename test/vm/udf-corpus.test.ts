@@ -10,10 +10,9 @@ import { type Snapshot, snapshotTree } from '../support/tree-snapshot.ts';
 import { assertSameSnapshot } from '../support/tree-snapshot-diff.ts';
 import { DEFAULT_WAYS, UdfChain } from '../support/udf-chain.ts';
 import { heldTree } from '../support/udf-view.ts';
-import { requireVm, type VmKernel } from '../support/vm.ts';
+import { requireVm, TESTED_KERNELS } from '../support/vm.ts';
 import { GuestLooks } from '../support/vm-looks.ts';
 
-const KERNELS: readonly VmKernel[] = ['bookworm', 'sid'];
 const IMAGES = ['debian', 'wordpressish'] as const;
 const CORPUS = process.env.VENEER_CORPUS ?? fileURLToPath(new URL('../../.cache/corpus', import.meta.url));
 
@@ -23,7 +22,7 @@ before(() => {
 });
 after(() => rmSync(directory, { recursive: true, force: true }));
 
-for (const kernel of KERNELS) {
+for (const kernel of TESTED_KERNELS) {
   describe(`real images on ${kernel}`, () => {
     for (const name of IMAGES) {
       test(name, async (t) => {
@@ -39,7 +38,7 @@ for (const kernel of KERNELS) {
           work,
           tars.map((file) => join(folder, file)),
         );
-        const guest = new GuestLooks(work);
+        const guest = new GuestLooks(work, 'mount(2)');
         const checks: { look: number; expected: Snapshot; what: string }[] = [];
         const places: string[] = [];
         for (let layer = 0; layer < chain.length; layer++) {

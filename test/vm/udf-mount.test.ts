@@ -16,11 +16,10 @@ import {
   whiteout,
 } from '../support/tar-builder.ts';
 import { patterned } from '../support/tar-cases/tar-case.ts';
-import { requireVm, runVm, type VmKernel } from '../support/vm.ts';
+import { requireVm, runVm, TESTED_KERNELS } from '../support/vm.ts';
 import { TREE_FUNCTION } from '../support/vm-tree.ts';
 import { makeExt4, makeVeneerDisk, USE_VENEER, VENEER_MEMORY } from '../support/vm-veneer.ts';
 
-const KERNELS: readonly VmKernel[] = ['bookworm', 'sid'];
 const CAPABILITY = '\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0';
 
 const LAYERS = [
@@ -55,7 +54,7 @@ export VENEER_ROOT=/store
 ${TREE_FUNCTION}
 section() { printf '== %s\\n' "$1"; }
 settle() { for _ in $(seq 100); do [ -n "$(losetup -a; dmsetup ls | grep veneer)" ] || break; sleep 0.1; done; }
-left() { cut -d' ' -f5 /proc/self/mountinfo | sort; losetup -a; dmsetup ls 2>/dev/null | grep veneer; ls -A /store/run /store/tmp | grep -v lock || true; }
+left() { cut -d' ' -f5 /proc/self/mountinfo | sort; losetup -a; dmsetup ls | grep veneer || true; ls -A /store/run /store/tmp | grep -v lock || true; }
 section doctor; veneer doctor --json
 left >/tmp/before
 look() { # look NAME FLAGS
@@ -88,7 +87,7 @@ async function makeDisks(): Promise<{ veneer: string; store: string }> {
 }
 
 describe('veneer mount --format udf', () => {
-  for (const kernel of KERNELS) {
+  for (const kernel of TESTED_KERNELS) {
     it(kernel, async (t) => {
       if (!requireVm(t, kernel)) return;
       disks ??= makeDisks();

@@ -15,10 +15,8 @@ import { type Snapshot, snapshotTree } from '../support/tree-snapshot.ts';
 import { assertSameSnapshot, diffSnapshots } from '../support/tree-snapshot-diff.ts';
 import { DEFAULT_WAYS, UdfChain } from '../support/udf-chain.ts';
 import { heldTree } from '../support/udf-view.ts';
-import { requireVm, type VmKernel } from '../support/vm.ts';
+import { requireVm, TESTED_KERNELS } from '../support/vm.ts';
 import { GuestLooks } from '../support/vm-looks.ts';
-
-const KERNELS: readonly VmKernel[] = ['bookworm', 'sid'];
 
 interface Look {
   readonly number: number;
@@ -109,11 +107,11 @@ function checkOverlay({ tarCase, overlay }: PreparedCase, snapshots: readonly Sn
   else assert.notEqual(diffSnapshots(overlay.expected, shown, ignore).length, 0, difference.reason);
 }
 
-for (const kernel of KERNELS) {
+for (const kernel of TESTED_KERNELS) {
   describe(`UDF on ${kernel}`, () => {
     test('the conformance table', async (t) => {
       if (!requireVm(t, kernel)) return;
-      const guest = new GuestLooks(directory);
+      const guest = new GuestLooks(directory, 'mount(2)');
       const cases: PreparedCase[] = [];
       for (const [i, tarCase] of tarCases.entries()) {
         if (tarCase.refused === undefined) cases.push(await prepare(tarCase, i, guest));

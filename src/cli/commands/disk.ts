@@ -50,8 +50,8 @@ A .vmdk is a text that points to the files of the store: nothing is copied, and 
 stays in the store. A .raw file stands for itself; it shares blocks with the store where the file system can
 (Btrfs, XFS), and is a copy elsewhere. --dm-table writes a script that makes a device-mapper device of the files.
 
---format udf makes the disk for kernels without EROFS: all tars and a UDF volume over them, in the words of mount(8) that
-are printed. What UDF cannot hold is told.
+--format udf makes the disk for kernels without EROFS: a standard UDF volume over all tars, which a plain "mount"
+recognises. What UDF cannot hold is told.
 
 --verity puts a dm-verity hash tree behind the data and prints its root hash: whoever opens the disk with that
 hash can trust every byte of it. --gpt gives every layer a partition of its own (with --verity: each with a tree and

@@ -279,7 +279,7 @@ async function mountUdf(
 ): Promise<MountRecord> {
   const { stackVolumes } = await import('../udf-stack.ts');
   const { discardVolumes, writeVolumes } = await import('../../store/udf-volumes.ts');
-  const { directory, volumes } = writeVolumes(store, images, 'bytes');
+  const { directory, volumes } = writeVolumes(store, images, { standard: false });
   try {
     for (const { findings } of volumes) context.out.findings(findings);
     return mount({ mode: 'layers', images: stackVolumes(volumes), metacopy: true });

@@ -1,12 +1,13 @@
-/** A flat UDF volume of a stored image: its tars behind each other, then the trailer. */
+/** A standard UDF volume of a stored image: a header, its tars behind each other, then the trailer. */
 import { readFileSync } from 'node:fs';
 import type { Finding } from '../../errors.ts';
 import type { MountDevice } from '../../store/mountable.ts';
 import { discardVolumes, type UdfVolume, writeVolumes } from '../../store/udf-volumes.ts';
-import { mountOptions } from '../../udf/index.ts';
+import { standardOptions } from '../../udf/index.ts';
 import type { DiskInput } from './input.ts';
 
 export interface UdfDisk {
+  readonly header: Buffer;
   /** The tars, whole, with their digests. */
   readonly parts: readonly { readonly path: string; readonly size: number; readonly digest: string }[];
   readonly trailer: Buffer;
@@ -27,14 +28,17 @@ export function makeUdfDisk({
     ({ path, size }, i): MountDevice => ({ path, size, tag: deviceDigests[i]!.slice(7) }),
   );
   const { path: primary, size } = image.primary;
-  const { directory, volumes } = writeVolumes(stored.store, [{ primary, size, digest, devices }], 'bytes');
+  const { directory, volumes } = writeVolumes(stored.store, [{ primary, size, digest, devices }], {
+    standard: true,
+  });
   try {
     const volume = volumes[0]!;
     const digests = new Map(devices.map(({ path, tag }) => [path, `sha256:${tag}`]));
     return {
-      parts: volume.parts.slice(0, -1).map((part) => ({ ...part, digest: digests.get(part.path)! })),
-      trailer: readFileSync(volume.parts.at(-1)!.path),
-      mountOptions: ['ro', ...mountOptions(volume)],
+      header: readFileSync(volume.header!.path),
+      parts: volume.data.map((part) => ({ ...part, digest: digests.get(part.path)! })),
+      trailer: readFileSync(volume.trailer.path),
+      mountOptions: ['ro', ...standardOptions(volume.names)],
       findings: [...volume.findings, ...leftOut(volume)],
     };
   } finally {

@@ -164,8 +164,9 @@ function copyFile({ path, size, at = 0 }: MadeTree, to: OutputFile): void {
   }
 }
 
-function planVolume({ parts, trailer }: UdfDisk): DiskPlan {
+function planVolume({ header, parts, trailer }: UdfDisk): DiskPlan {
   const list = new SegmentList(readTail);
+  list.addBytes('UDF header', header);
   for (const [i, part] of parts.entries()) list.addFile(`layer ${i + 1}`, part, part.size / SECTOR);
   list.addBytes('UDF trailer', trailer);
   return list.finish();
@@ -208,12 +209,14 @@ function vmdkText(
 }
 
 /** Lengths and digests of all that stands on a UDF disk, for `veneer verify`. */
-function volumeDigests({ parts, trailer }: UdfDisk): string {
-  const last = {
-    size: trailer.length,
-    digest: `sha256:${createHash('sha256').update(trailer).digest('hex')}`,
-  };
-  return [...parts, last].map(({ size, digest }) => `${size / SECTOR}@${digest}`).join(',');
+function volumeDigests({ header, parts, trailer }: UdfDisk): string {
+  const digested = (bytes: Buffer): { size: number; digest: string } => ({
+    size: bytes.length,
+    digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}`,
+  });
+  return [digested(header), ...parts, digested(trailer)]
+    .map(({ size, digest }) => `${size / SECTOR}@${digest}`)
+    .join(',');
 }
 
 async function progress<T>(

@@ -6,6 +6,7 @@ on disk is independent of the code under test.
 
   {"do": "snapshot", "dir": …, "content": …}   one array an entry, then {"ok": n}
   {"do": "mount", "type": …, "source": …, "target": …, "options": [[key, value|null], …]}
+  {"do": "mount-old", "type": …, "path": file|null, "target": new directory, "options": [text, …]}
   {"do": "umount", "target": …}
   {"do": "unpack", "layers": [tar, …], "into": dir, "implied": {…}}
 An error is {"error": text}.
@@ -24,6 +25,8 @@ def run(command, out):
         return snapshot.write(out=out, **command)
     if name == "mount":
         return mounts.mount(**command)
+    if name == "mount-old":
+        return mounts.mount_old(**command)
     if name == "umount":
         return mounts.umount(**command)
     if name == "unpack":
