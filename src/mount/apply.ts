@@ -41,6 +41,7 @@ import { openVerityDisk } from './verity-disk.ts';
 /** Names of mounts inside the anchor that are no layers. */
 const EMPTY_NAME = 'e';
 const MERGED_NAME = 'm';
+const JOINED_NAME = 'j';
 /** A path that overlayfs takes as it is, in every kernel's way of escaping. */
 const PLAIN_PATH = /^[\w./@%=+-]+$/;
 
@@ -89,7 +90,9 @@ class MountWork {
   #entry: Entry | null = null;
   #anchored = false;
   /** Detached lower mounts, bottom first. */
-  readonly #lowers: number[] = [];
+  #lowers: number[] = [];
+  /** What they are called inside the anchor, if there is one. */
+  #names: string[] = [];
   #upper: { directory: string; ephemeral: boolean } | null = null;
   /** The mount that will be visible. */
   #top: number | null = null;
@@ -129,12 +132,17 @@ class MountWork {
         this.#backing = step.backing;
         this.#addLower(this.#mountImage(step.image, step.backing), step.anchored ? String(step.image) : null);
         break;
+      case 'join-lowers':
+        this.#joinLowers(step.anchored);
+        break;
       case 'prepare-upper':
         this.#prepareUpper(step.upper);
         break;
       case 'mount-overlay':
         this.#type = 'overlay';
-        this.#top = step.anchored ? this.#overlayAnchored(step.rw) : this.#overlayDetached(step.rw);
+        this.#top = step.anchored
+          ? this.#overlayAnchored(step.rw, MERGED_NAME)
+          : this.#overlayDetached(step.rw);
         this.#open.push(this.#top);
         break;
       case 'write-record':
@@ -214,9 +222,17 @@ class MountWork {
     this.#lowers.push(mount);
     this.#open.push(mount);
     if (name === null) return;
+    this.#names.push(name);
     const directory = join(anchorPath(this.#entry!.path), name);
     mkdirSync(directory);
     attachMount(mount, directory);
+  }
+
+  #joinLowers(anchored: boolean): void {
+    const joined = anchored ? this.#overlayAnchored(false, JOINED_NAME) : this.#overlayDetached(false);
+    this.#open.push(joined);
+    this.#lowers = [joined];
+    this.#names = [JOINED_NAME];
   }
 
   #mountEmpty(): number {
@@ -306,7 +322,7 @@ class MountWork {
    * sidecars of UDF volumes, which have no attributes, are our own and hold some.
    */
   #overlayOptions(rw: boolean): [key: string, value: string | null][] {
-    const metacopy = this.#plan.request.metacopy ?? false;
+    const metacopy = !rw && (this.#plan.request.metacopy ?? false);
     const options: [string, string | null][] = [
       ['redirect_dir', metacopy ? 'follow' : 'nofollow'],
       ['metacopy', metacopy ? 'on' : 'off'],
@@ -344,15 +360,12 @@ class MountWork {
   }
 
   /** mount(2) has room for one page of options: layers go by short names relative to the anchor. */
-  #overlayAnchored(rw: boolean): number {
-    const { images } = this.#plan.request;
-    const names = images.map((_, image) => String(image)).reverse();
-    if (this.#lowers.length > images.length) names.push(EMPTY_NAME);
-    const options = [['lowerdir', names.join(':')] as const, ...this.#overlayOptions(rw)];
+  #overlayAnchored(rw: boolean, name: string): number {
+    const options = [['lowerdir', this.#names.toReversed().join(':')] as const, ...this.#overlayOptions(rw)];
     const data = options.map(([key, value]) => (value === null ? key : `${key}=${value}`)).join(',');
     const anchor = anchorPath(this.#entry!.path);
     const source = overlaySource(this.#entry!.id);
-    const merged = join(anchor, MERGED_NAME);
+    const merged = join(anchor, name);
     mkdirSync(merged);
     const here = openSync('.', 'r');
     try {

@@ -64,6 +64,29 @@ test('a lone read-only layer gets an empty one below it', () => {
   assert.ok(list({ mode: 'merged', rw: {} }).includes('mount-overlay'));
 });
 
+test('metadata-only files are put together below what is written', () => {
+  const plan = (count: number, more: Partial<MountRequest>) =>
+    planMount(request(count, { metacopy: true, ...more }), probeCapabilities('6.18.0'));
+  assert.ok(!words(plan(2, {}).steps).includes('join-lowers'), 'one overlay does');
+  assert.ok(!words(plan(1, { rw: {} }).steps).includes('join-lowers'), 'there is nothing to put together');
+  assert.ok(
+    !words(planMount(request(2, { rw: {} }), probeCapabilities('6.18.0')).steps).includes('join-lowers'),
+  );
+  const { steps, fallback } = plan(2, { rw: {} });
+  assert.deepEqual(words(steps).slice(-5), [
+    'join-lowers',
+    'prepare-upper',
+    'mount-overlay',
+    'write-record',
+    'attach',
+  ]);
+  assert.ok(
+    steps.every((step) => step.do !== 'mount-image' || step.backing === 'loop'),
+    'two levels at most',
+  );
+  assert.equal(fallback, null);
+});
+
 test('kernels before 6.15 attach the lowers for a moment, and only when there is an overlay', () => {
   const old = probeCapabilities('6.12.0');
   const steps = planMount(request(2), old).steps;

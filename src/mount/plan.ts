@@ -36,8 +36,9 @@ export function planMount(request: MountRequest, capabilities: Capabilities): Mo
       { hint: 'Leave out the choice of backing.' },
     );
   }
-  const backing: Backing =
-    request.backing === 'auto' ? (capabilities.fileBacked ? 'file' : 'loop') : request.backing;
+  // The kernel counts a file-backed mount as one more level, and allows two (FILESYSTEM_MAX_STACK_DEPTH).
+  const preferred = capabilities.fileBacked && !joinsLowers(request) ? 'file' : 'loop';
+  const backing: Backing = request.backing === 'auto' ? preferred : request.backing;
   return {
     request: absolute,
     flags: parseOptions(request.options, request.rw !== undefined),
@@ -58,6 +59,7 @@ function listSteps(request: MountRequest, backing: Backing, capabilities: Capabi
   if (needsEmpty(request)) steps.push({ do: 'mount-empty', anchored });
   for (let image = 0; image < images.length; image++)
     steps.push({ do: 'mount-image', image, backing, anchored });
+  if (joinsLowers(request)) steps.push({ do: 'join-lowers', anchored });
   if (rw !== undefined)
     steps.push({ do: 'prepare-upper', upper: rw.upper === undefined ? null : resolve(rw.upper) });
   if (overlay) steps.push({ do: 'mount-overlay', rw: rw !== undefined, anchored });
@@ -69,4 +71,12 @@ function listSteps(request: MountRequest, backing: Backing, capabilities: Capabi
 /** overlayfs without an upper directory wants two lowers; a lone layer gets an empty one below it, which also hides its whiteouts. */
 function needsEmpty(request: MountRequest): boolean {
   return request.mode === 'layers' && request.rw === undefined && request.images.length === 1;
+}
+
+/**
+ * Metadata-only files are put together in an overlay of their own when something is written above: with `metacopy`
+ * there too, the upper directory would get such files itself, and be of no use with anything but these lowers.
+ */
+function joinsLowers({ metacopy = false, rw, images }: MountRequest): boolean {
+  return metacopy && rw !== undefined && images.length > 1;
 }

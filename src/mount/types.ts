@@ -110,6 +110,8 @@ export type MountStep =
       readonly anchored: boolean;
     }
   | { readonly do: 'mount-empty'; readonly anchored: boolean }
+  /** Lower mounts become one, which is read-only. */
+  | { readonly do: 'join-lowers'; readonly anchored: boolean }
   | { readonly do: 'prepare-upper'; readonly upper: string | null }
   | { readonly do: 'mount-overlay'; readonly rw: boolean; readonly anchored: boolean }
   | { readonly do: 'write-record' }

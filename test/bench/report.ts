@@ -45,7 +45,7 @@ function contestSection(result: ContestResult): string[] {
         showValue(wall, 'wall'),
         `${showValue(range[0], 'wall')} – ${showValue(range[1], 'wall')}`,
         showValue(median(measured.cpus), 'wall'),
-        measured.memory === null ? '(daemon)' : showValue(measured.memory, 'memory'),
+        measured.memory === null ? '(elsewhere)' : showValue(measured.memory, 'memory'),
         ...(sizes ? [measured.bytes === null ? '' : showValue(measured.bytes, 'bytes')] : []),
         measured === ours ? '1' : `${(base / wall).toFixed(2)}×`,
       ),

@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
  * Shell function `tree DIR`: a line for every name in DIR, with a digest over all that is below it: type, mode, owner,
  * time to the nanosecond, size, link count, link target, and the content of files.
  */
-export const TREE_FUNCTION = `tree() { ( cd "$1"; export LC_ALL=C; for top in $(ls -A | sort); do
+export const TREE_FUNCTION = `tree() { ( cd "$1"; export LC_ALL=C; ls -A | sort | while IFS= read -r top; do
   printf '%s ' "$top"
   { find "./$top" \\( -type d -printf '%P|%y|%m|%U|%G|%T@\\0' \\) -o -printf '%P|%y|%m|%U|%G|%T@|%s|%l|%n\\0' | sort -z
     find "./$top" -type f -print0 | sort -z | xargs -0r sha256sum -z; } | sha256sum | cut -c1-64

@@ -54,7 +54,7 @@ export VENEER_ROOT=/store
 ${TREE_FUNCTION}
 section() { printf '== %s\\n' "$1"; }
 settle() { for _ in $(seq 100); do [ -n "$(losetup -a; dmsetup ls | grep veneer)" ] || break; sleep 0.1; done; }
-left() { cut -d' ' -f5 /proc/self/mountinfo | sort; losetup -a; dmsetup ls | grep veneer || true; ls -A /store/run /store/tmp | grep -v lock || true; }
+left() { cut -d' ' -f5 /proc/self/mountinfo | sort; losetup -a; dmsetup ls | grep veneer || true; find /store/run /store/tmp -mindepth 1 ! -name '*lock*' 2>/dev/null || true; }
 section doctor; veneer doctor --json
 left >/tmp/before
 look() { # look NAME FLAGS
