@@ -15,9 +15,9 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { newerTool } from '../conformance/oracles.ts';
 import { bufferSource } from '../../src/erofs/index.ts';
 import { UdfReader } from '../../src/udf/index.ts';
+import { newerTool } from '../conformance/oracles.ts';
 import { makeCertificates } from '../support/certificates.ts';
 import { noise } from '../support/image-builder.ts';
 import { missing, requireTool } from '../support/require-tool.ts';

@@ -17,14 +17,6 @@ const LATER = 'left to npm run test:vm';
 /** Debian 12's 6.1, its backports' 6.12, Debian 13's 6.12, Debian sid's. */
 export type VmKernel = 'bookworm' | 'bpo' | 'trixie' | 'sid';
 
-/**
- * The kernels that tests run on when more than one is of interest: the oldest and the newest, or those that
- * `VENEER_VM_KERNELS` names (`npm test` makes do with one).
- */
-export const TESTED_KERNELS = (process.env.VENEER_VM_KERNELS ?? 'bookworm,sid').split(
-  ',',
-) as readonly VmKernel[];
-
 export interface VmDisk {
   readonly path: string;
   /** As QEMU calls it; default `raw`. */
