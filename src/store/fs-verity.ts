@@ -7,7 +7,7 @@ import { closeSync, existsSync, fstatSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as letOthersRun } from 'node:timers/promises';
 import { VeneerError } from '../errors.ts';
-import { setImmutable } from '../sys/file-flags.ts';
+import { isImmutable, setImmutable } from '../sys/file-flags.ts';
 import { enableVerity, measureVerity, supportsVerity } from '../sys/verity.ts';
 import { FSVERITY_BLOCK_SIZE, FsVerityHasher } from '../verity/index.ts';
 import { writeFileAtomic } from './atomic.ts';
@@ -168,5 +168,15 @@ export function makeImmutable(store: Store, image: Pick<ImageRecord, 'layers'>):
     } finally {
       closeSync(fd);
     }
+  }
+}
+
+/** Whether a file has the immutable flag; false where there is no such flag. Throws `store/missing`. */
+export function hasImmutableFlag(path: string): boolean {
+  const fd = openStored(path);
+  try {
+    return isImmutable(fd);
+  } finally {
+    closeSync(fd);
   }
 }

@@ -10,7 +10,7 @@ import { imageChains } from './chain-ids.ts';
 import { findChainRecord } from './chain-records.ts';
 import { checkedName } from './checked.ts';
 import { sweepDebris } from './debris.ts';
-import { checkFsVerity } from './fs-verity.ts';
+import { checkFsVerity, hasImmutableFlag, imageFiles } from './fs-verity.ts';
 import { checkDatabase } from './fsck-database.ts';
 import { imageBlobs } from './gc.ts';
 import { readBlob } from './images.ts';
@@ -140,6 +140,7 @@ class FsckRun {
     this.#checkChains(layout.chains, chains, CHAIN_IMAGE, images);
     this.#checkChains(layout.linked, linked, LAYER_IMAGE, images);
     this.#checkVerity();
+    for (const image of images) this.#noteMutable(image);
     this.#noteUnused(images, blobs);
     this.#checkNames();
     this.#noteDebris();
@@ -352,6 +353,20 @@ class FsckRun {
       if (!name.startsWith('work-') || name.endsWith('.lock')) continue;
       if (this.#store.isLiveWork(path)) continue;
       this.note(path, 'unfinished work of a process that is gone', this.#repair);
+    }
+  }
+
+  /** An image is made immutable as a whole: files without the flag lost it, or were replaced. */
+  #noteMutable(image: ImageRecord): void {
+    let files: { path: string; immutable: boolean }[];
+    try {
+      files = imageFiles(this.#store, image).map(({ path }) => ({ path, immutable: hasImmutableFlag(path) }));
+    } catch {
+      return; // What cannot be read was reported.
+    }
+    if (!files.some(({ immutable }) => immutable)) return;
+    for (const { path, immutable } of files) {
+      if (!immutable) this.note(path, `not immutable, as other files of ${image.name} are`);
     }
   }
 

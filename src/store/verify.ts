@@ -7,7 +7,7 @@ import { listDirectory } from './catalog.ts';
 import { imageChains } from './chain-ids.ts';
 import { findChainRecord } from './chain-records.ts';
 import { openStored } from './data-files.ts';
-import { checkFsVerity, digestFile, findFsVerity } from './fs-verity.ts';
+import { checkFsVerity, digestFile, findFsVerity, hasImmutableFlag } from './fs-verity.ts';
 import { imageBlobs } from './gc.ts';
 import { hashFile } from './hash-file.ts';
 import { listImages } from './images.ts';
@@ -39,6 +39,8 @@ export interface VerifyReport {
   bytes: number;
   /** Files whose reads the kernel checks (fs-verity); null where the file system cannot. */
   fsVerity: number | null;
+  /** Files with the immutable flag. */
+  immutable: number;
 }
 
 interface Target {
@@ -56,7 +58,7 @@ interface Target {
  * and pull again. A damaged merged image may just be removed; it is made again when it is needed.
  */
 export async function verify(store: Store, options: VerifyOptions = {}): Promise<VerifyReport> {
-  const report: VerifyReport = { problems: [], files: 0, bytes: 0, fsVerity: null };
+  const report: VerifyReport = { problems: [], files: 0, bytes: 0, fsVerity: null, immutable: 0 };
   if (!store.exists()) return report;
   const { scope, lease } = protect(store, report, options.image);
   try {
@@ -207,7 +209,7 @@ async function check(
   }
 }
 
-/** The fs-verity digest: what the kernel enforces, the record, and the bytes must all say the same. */
+/** The immutable flag; the fs-verity digest: what the kernel enforces, the record, and the bytes must all say the same. */
 async function checkSeal(
   store: Store,
   { path, digest }: Target,
@@ -215,6 +217,7 @@ async function checkSeal(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   try {
+    if (hasImmutableFlag(path)) report.immutable++;
     const { enforced, problem } = checkFsVerity(store, { path, digest });
     if (problem !== null) report.problems.push({ path, message: problem });
     if (!enforced) return;

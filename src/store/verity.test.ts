@@ -18,9 +18,19 @@ import {
   sampleTars,
   temporaryDirectory,
 } from '../../test/support/image-builder.ts';
+import { missing } from '../../test/support/require-tool.ts';
 import { bufferSource } from '../bytes/io.ts';
+import { VeneerError } from '../errors.ts';
+import { setImmutable } from '../sys/file-flags.ts';
 import { HASH_BLOCK_SIZE, TreeBuilder, treeUuid, writeSuperblock } from '../verity/index.ts';
-import { checkFsVerity, digestFile, findFsVerity, imageFiles, sealImage } from './fs-verity.ts';
+import {
+  checkFsVerity,
+  digestFile,
+  findFsVerity,
+  imageFiles,
+  makeImmutable,
+  sealImage,
+} from './fs-verity.ts';
 import { fsck } from './fsck.ts';
 import { gc } from './gc.ts';
 import { mountable } from './mountable.ts';
@@ -182,3 +192,39 @@ test('fs-verity: what cannot be sealed is said, what is sealed elsewhere is not 
   await gc(store);
   assert.equal(existsSync(store.layout.fsVerity(digest)), false);
 });
+
+test('the immutable flag is counted by verify, and fsck misses it on a file of an image that has it', async (t) => {
+  if (process.getuid?.() !== 0) return missing(t, 'setting the flag needs root');
+  const { store, record } = await withTree(t);
+  const files = imageFiles(store, record);
+  assert.equal((await verify(store)).immutable, 0);
+  try {
+    makeImmutable(store, record);
+  } catch (error) {
+    if (error instanceof VeneerError && error.code === 'store/unsupported') return missing(t, error.message);
+    throw error;
+  }
+  try {
+    assert.equal((await verify(store)).immutable, files.length);
+    assert.deepEqual((await fsck(store)).problems, []);
+    clear([files[1]!.path]);
+    assert.equal((await verify(store)).immutable, files.length - 1);
+    const { problems, ok } = await fsck(store);
+    assert.deepEqual(
+      problems.map(({ severity, path, message }) => [severity, path, message]),
+      [['note', files[1]!.path, 'not immutable, as other files of app:1 are']],
+    );
+    assert.equal(ok, true);
+  } finally {
+    clear(files.map(({ path }) => path));
+  }
+});
+
+function clear(paths: readonly string[]): void {
+  for (const path of paths) {
+    if (!existsSync(path)) continue;
+    const fd = openSync(path, 'r');
+    setImmutable(fd, false);
+    closeSync(fd);
+  }
+}

@@ -222,6 +222,7 @@ mount "$DISK2" /store; mkdir -p /store/tmp; export VENEER_ROOT=/store/root TMPDI
 veneer pull --quiet --immutable oci:/store:latest --name app:1
 cd /store/root
 section flags; lsattr layers/*/layer.tar chains/*/fsmeta.erofs | cut -c5 | sort -u
+section verify; veneer verify
 section remove; rm -f layers/*/layer.tar 2>&1 && exit 1
 section gc; veneer rm --quiet app:1; veneer gc --quiet; ls layers chains verity/* | grep -v : || true
 true`;
@@ -231,6 +232,7 @@ describe('--immutable', () => {
     if (!requireVm(t, 'sid') || requireTool(t, 'mke2fs') === null) return;
     const said = await runIn(t, 'sid', IMMUTABLE_SCRIPT);
     assert.equal(said.get('flags'), 'i');
+    assert.match(said.get('verify')!, /immutable: 9 files/);
     assert.match(said.get('remove')!, /Operation not permitted/);
     assert.equal(said.get('gc'), '');
   });

@@ -138,8 +138,13 @@ async function verifyStore(
   });
 }
 
-const describeSeals = ({ fsVerity }: VerifyReport): string[] =>
-  fsVerity === null ? [] : [`fs-verity: the kernel checks every read of ${formatCount(fsVerity, 'file')}`];
+function describeSeals({ fsVerity, immutable }: VerifyReport): string[] {
+  const lines: string[] = [];
+  if (fsVerity !== null)
+    lines.push(`fs-verity: the kernel checks every read of ${formatCount(fsVerity, 'file')}`);
+  if (immutable > 0) lines.push(`immutable: ${formatCount(immutable, 'file')}`);
+  return lines;
+}
 
 async function verifyDiskFile(context: CliContext, flags: Flags, path: string): Promise<number> {
   const { openDisk, openTreeFile } = await import('../../disk/open-disk.ts');
