@@ -53,7 +53,11 @@ class DiskCheck {
     this.report.problems.push(...problems);
     if (problems.length > 0) return;
     const volume = vmdk?.database['veneer.udf.parts'];
-    if (volume !== undefined) return this.#volume(volume);
+    if (volume !== undefined) {
+      if (this.#options.rootHash !== undefined)
+        this.report.problems.push(`${path} is a UDF disk: no root hash is about it`);
+      return this.#volume(volume);
+    }
     const content = findContent(source);
     this.report.problems.push(...content.problems);
     if (content.whole === null && !hasPlainMbr(source))

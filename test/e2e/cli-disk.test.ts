@@ -481,6 +481,9 @@ describe('veneer disk', () => {
     assert.deepEqual(mountOptions, ['ro'], 'a standard volume needs no others');
     assert.equal(size % 512, 0);
     assert.equal((await run('verify', 'u.vmdk')).code, 0);
+    const about = await run('verify', '--root-hash', '0'.repeat(64), 'u.vmdk');
+    assert.equal(about.code, 1);
+    assert.match(about.text, /no root hash is about it/);
     const [tar] = stored('layers', 'layer.tar').filter((path) => statSync(path).size > 100_000);
     for (const path of [tar!, lab.path('u.vmdk.extra')]) {
       const ran = await damaged(path, 700, () => run('verify', 'u.vmdk'));

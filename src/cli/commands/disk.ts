@@ -212,7 +212,7 @@ async function makeDisk(
   const mountOptions = udf?.mountOptions ?? null;
   const facts = {
     ...summary(disk),
-    superblock: verity && superblock,
+    superblock: verity ? superblock : null,
     hashFile,
     mountOptions,
     signature: signature?.path ?? null,
@@ -268,7 +268,8 @@ function summary(disk: WrittenDisk) {
 }
 
 interface DiskFacts {
-  readonly superblock: boolean;
+  /** Null without a tree. */
+  readonly superblock: boolean | null;
   readonly hashFile: string | null;
   readonly mountOptions: readonly string[] | null;
   readonly signature: string | null;
@@ -282,7 +283,7 @@ function describe(
 ): string[] {
   const { output, size, extra, trees, partitions, raw } = disk;
   const layers = formatCount(input.image.devices.length, 'layer');
-  const lines = [`${output}: ${formatBytes(size)}, ${layers} of ${input.name}`];
+  const lines = [`${output}: ${formatBytes(size)}, ${layers} with data of ${input.name}`];
   if (raw !== null) {
     const taken = statSync(output).blocks * 512;
     lines.push(
@@ -304,7 +305,7 @@ function describe(
         : `hash tree in ${hashFile}`;
     lines.push(`  ${place}, data blocks of ${dataBlockSize} bytes`);
   }
-  if (!superblock) {
+  if (superblock === false) {
     for (const { dataBlocks, salt } of trees)
       lines.push(`  no superblock: ${dataBlocks} data blocks, hash blocks of 4096 bytes, salt ${salt}`);
   }
