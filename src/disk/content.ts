@@ -1,9 +1,10 @@
-/** What stands on a disk: partitions, EROFS images with their devices, hash trees. */
+/** What stands on a disk: partitions, EROFS images with their devices, hash trees, UDF volumes of ours. */
 import { alignUp } from '../bytes/align.ts';
 import type { ByteSource } from '../bytes/io.ts';
 import { EROFS_SUPER_MAGIC, EROFS_SUPER_OFFSET } from '../erofs/format.ts';
 import type { Superblock } from '../erofs/superblock.ts';
 import { VeneerError } from '../errors.ts';
+import { findTrailer, type Trailer } from '../udf/index.ts';
 import { hasSuperblock, readSuperblock } from '../verity/index.ts';
 import { readDeviceTable } from './device-table.ts';
 import { readGpt } from './gpt.ts';
@@ -49,6 +50,8 @@ export interface DiskContent {
   /** What the whole disk is when it has no partitions. */
   readonly whole: FoundArea | null;
   readonly partitions: readonly FoundPartition[];
+  /** What the UDF volume says of itself when the whole disk is one of ours. */
+  readonly udf: Trailer | null;
   /** What is wrong, as sentences. */
   readonly problems: readonly string[];
 }
@@ -80,7 +83,8 @@ export function findContent(disk: ByteSource): DiskContent {
   const table = attempt(() => readGpt(disk));
   if (table === null) {
     const area = findArea(disk, attempt);
-    return { whole: area, partitions: [], problems };
+    const udf = area.erofs === null ? attempt(() => findTrailer(disk)) : null;
+    return { whole: area, partitions: [], udf, problems };
   }
   problems.push(...table.problems);
   const devices = new Map<number, number>();
@@ -93,7 +97,7 @@ export function findContent(disk: ByteSource): DiskContent {
     area.erofs?.devices.forEach(({ size: bytes }, device) => void devices.set(i + 1 + device, bytes));
     return { number: i + 1, name, at, size, ...area };
   });
-  return { whole: null, partitions, problems };
+  return { whole: null, partitions, udf: null, problems };
 }
 
 type Attempt = <T>(work: () => T | null) => T | null;

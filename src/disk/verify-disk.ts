@@ -1,6 +1,7 @@
 /** Reads a whole disk and names what is not as it should be. */
 import { createHash } from 'node:crypto';
 import { setImmediate as letOthersRun } from 'node:timers/promises';
+import type { Trailer } from '../udf/index.ts';
 import { type FoundArea, type FoundErofs, findContent } from './content.ts';
 import { hasPlainMbr } from './gpt.ts';
 import type { OpenDisk } from './open-disk.ts';
@@ -60,6 +61,7 @@ class DiskCheck {
     }
     const content = findContent(source);
     this.report.problems.push(...content.problems);
+    if (content.udf !== null) return this.#udf(content.udf);
     if (content.whole === null && !hasPlainMbr(source))
       this.report.problems.push(`the protective MBR${this.#where(0)} was changed`);
     const notes = vmdk?.database ?? {};
@@ -122,6 +124,16 @@ class DiskCheck {
         this.report.problems.push(`${size} bytes${this.#where(at)} have not the digest sha256:${match[2]}`);
       at += size;
     }
+  }
+
+  /** A UDF disk without a descriptor of ours: the volume knows its metadata's digest, and not where a tar ends. */
+  async #udf({ origin, firstBlock, metadataBlocks, metadataDigest }: Trailer): Promise<void> {
+    const hash = createHash('sha256');
+    const at = (origin + firstBlock) * SECTOR;
+    await this.#read(at, metadataBlocks * SECTOR, (chunk) => void hash.update(chunk));
+    if (`sha256:${hash.digest('hex')}` !== metadataDigest)
+      this.report.problems.push(`the UDF metadata${this.#where(at)} has not the digest ${metadataDigest}`);
+    this.report.unchecked.push(`the tars on ${this.#disk.path}: only a VMDK says their digests`);
   }
 
   /** The metadata image against its digest; returns what it has, in hex. */

@@ -513,6 +513,16 @@ describe('veneer disk', () => {
       if (image === 'names:1') assert.deepEqual(names, ['caf\xe9', '\xd0\x96']);
       else assert.equal(reader.trailer.names, 'unicode');
     }
+    assert.match((await run('disk', 'inspect', 'u.raw')).text, /holds UDF: .* of tars, .* names as bytes/);
+    const sound = await run('verify', 'u.raw');
+    assert.equal(sound.code, 0, sound.text);
+    assert.match(sound.text + sound.stderr, /the tars on u\.raw: only a VMDK says their digests/);
+    const { origin, firstBlock } = new UdfReader(bufferSource(readFileSync(lab.path('u.raw')))).trailer;
+    const ran = await damaged(lab.path('u.raw'), (origin + firstBlock) * 512 + 40, () =>
+      run('verify', 'u.raw'),
+    );
+    assert.equal(ran.code, 1);
+    assert.match(ran.text, /the UDF metadata/);
     await run('rm', 'names:1');
     await run('gc');
   });

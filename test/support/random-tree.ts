@@ -9,6 +9,7 @@ import {
   S_IFIFO,
   S_IFLNK,
   S_IFREG,
+  S_IFSOCK,
   TreeNode,
 } from '../../src/tree/node.ts';
 
@@ -95,8 +96,8 @@ const leafArbitrary = fc
           node.devMajor = major;
           node.devMinor = minor;
         }),
-      fc.constant((node: TreeNode) => {
-        node.mode |= S_IFIFO;
+      fc.constantFrom(S_IFIFO, S_IFSOCK).map((type) => (node: TreeNode) => {
+        node.mode |= type;
       }),
     ),
   )

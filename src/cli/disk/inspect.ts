@@ -2,6 +2,7 @@
 import type { DiskContent, FoundArea } from '../../disk/content.ts';
 import type { OpenDisk } from '../../disk/open-disk.ts';
 import { formatBytes, formatCount } from '../../progress/units.ts';
+import { type Trailer, UDF_BLOCK } from '../../udf/index.ts';
 import type { CliContext } from '../context.ts';
 import { alignColumns } from '../table.ts';
 
@@ -12,7 +13,9 @@ export async function inspectDisk({ out }: CliContext, path: string): Promise<nu
   const disk = openDisk(path);
   try {
     const content: DiskContent =
-      disk.problems.length > 0 ? { whole: null, partitions: [], problems: [] } : findContent(disk.source);
+      disk.problems.length > 0
+        ? { whole: null, partitions: [], udf: null, problems: [] }
+        : findContent(disk.source);
     const problems = [...disk.problems, ...content.problems];
     if (disk.vmdk?.intact === false) problems.push('the descriptor was changed after it was written');
     const facts = {
@@ -20,7 +23,7 @@ export async function inspectDisk({ out }: CliContext, path: string): Promise<nu
       format: disk.format,
       size: disk.sectors * 512,
       vmdk: disk.vmdk,
-      content: { whole: content.whole, partitions: content.partitions },
+      content: { whole: content.whole, partitions: content.partitions, udf: content.udf },
       problems,
     };
     out.result(facts, () => describe(disk, content, problems));
@@ -48,7 +51,8 @@ function describe(disk: OpenDisk, content: DiskContent, problems: readonly strin
     });
     lines.push(...alignColumns([['  SECTOR', 'LENGTH', 'TYPE', 'FILE'], ...rows]));
   }
-  if (content.whole !== null) lines.push(...describeArea(content.whole, WHOLE));
+  if (content.udf !== null) lines.push(describeUdf(content.udf));
+  else if (content.whole !== null) lines.push(...describeArea(content.whole, WHOLE));
   for (const partition of content.partitions) {
     const { number, name, at, size } = partition;
     lines.push(`partition ${number} "${name}": ${formatBytes(size)} at sector ${at / 512}`);
@@ -56,6 +60,11 @@ function describe(disk: OpenDisk, content: DiskContent, problems: readonly strin
   }
   for (const problem of problems) lines.push(`problem: ${problem}`);
   return lines;
+}
+
+function describeUdf({ tarLength, metadataBlocks, names }: Trailer): string {
+  const metadata = formatBytes(metadataBlocks * UDF_BLOCK);
+  return `  ${WHOLE} holds UDF: ${formatBytes(tarLength)} of tars, ${metadata} of metadata, names as ${names}`;
 }
 
 function describeArea({ erofs, tree }: FoundArea, what: string): string[] {
