@@ -6,14 +6,10 @@ import { MessageChannel, Worker } from 'node:worker_threads';
 import { VeneerError } from '../errors.ts';
 import type { FileRange } from '../oci/source.ts';
 import type { IngestedLayer, IngestOptions } from './ingest.ts';
-import {
-  type IngestJob,
-  type InputMessage,
-  type OutputMessage,
-  plainError,
-  revivedError,
-} from './ingest-worker.ts';
+import type { IngestJob, InputMessage, OutputMessage } from './ingest-worker.ts';
 import { throwIfAborted } from './locks.ts';
+import { plainError, revivedError } from './plain-error.ts';
+import { threadFile } from './thread-file.ts';
 
 /** So many chunks of a stream are on their way to a thread at most. */
 const CHUNKS_AHEAD = 8;
@@ -106,9 +102,7 @@ export class IngestPool {
   }
 
   #startThread(): Thread {
-    // Sources (.ts), the library (.js), or the command line in one file (.cjs): the worker stands beside each.
-    const extension = import.meta.url.slice(import.meta.url.lastIndexOf('.'));
-    const worker = new Worker(new URL(`./ingest-worker${extension}`, import.meta.url), {
+    const worker = new Worker(threadFile(import.meta.url, 'ingest-worker'), {
       resourceLimits: { maxYoungGenerationSizeMb: NURSERY_MB },
     });
     const thread: Thread = { worker, load: 0, jobs: new Set() };

@@ -4,11 +4,12 @@
  */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { type MessagePort, parentPort } from 'node:worker_threads';
-import { type ErrorCode, VeneerError } from '../errors.ts';
+import { VeneerError } from '../errors.ts';
 import type { FileRange } from '../oci/source.ts';
 import type { OnProgress } from '../progress/events.ts';
 import { type IngestedLayer, type IngestOptions, ingestLayer } from './ingest.ts';
 import { storeError } from './io-errors.ts';
+import { type PlainError, plainError, revivedError } from './plain-error.ts';
 
 export interface IngestJob {
   readonly dir: string;
@@ -32,27 +33,6 @@ export type OutputMessage =
   | { readonly type: 'advance'; readonly done: number }
   | { readonly type: 'done'; readonly layer: IngestedLayer }
   | { readonly type: 'failed'; readonly error: PlainError };
-
-/** An error that can cross threads. */
-export interface PlainError {
-  readonly code: ErrorCode | null;
-  readonly message: string;
-  readonly hint: string | undefined;
-}
-
-export function plainError(error: unknown): PlainError {
-  if (error instanceof VeneerError) return { code: error.code, message: error.message, hint: error.hint };
-  return {
-    code: null,
-    message: error instanceof Error ? (error.stack ?? error.message) : String(error),
-    hint: undefined,
-  };
-}
-
-export function revivedError(plain: PlainError): Error {
-  if (plain.code === null) return new Error(plain.message);
-  return new VeneerError(plain.code, plain.message, plain.hint === undefined ? {} : { hint: plain.hint });
-}
 
 /** Bytes of one read. */
 const READ_BYTES = 1 << 18;

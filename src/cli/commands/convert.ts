@@ -1,18 +1,12 @@
 /** `veneer convert` */
-import { createHash } from 'node:crypto';
-import { statSync } from 'node:fs';
-import { crc32 } from 'node:zlib';
-import { decompress } from '../../compress/index.ts';
-import { SelfContainedWriter } from '../../erofs/index.ts';
 import { formatBytes, formatCount } from '../../progress/units.ts';
-import { fastestInflater } from '../../sys/isal.ts';
-import { TarScanner } from '../../tar/index.ts';
 import { asText, defineCommand, manyOf } from '../command.ts';
 import type { CliContext } from '../context.ts';
-import { readInput } from '../input-stream.ts';
-import { FORCE_FLAG, imageNames, type OutputFile, withOutputs } from '../output-file.ts';
+import type { LayerImage, LayerJob } from '../layer-image.ts';
+import { FORCE_FLAG, imageNames } from '../output-file.ts';
 import { usageError } from '../parse.ts';
 import { PROGRESS_FLAG, type ProgressFlags, withProgress } from '../progress.ts';
+import { sideBySide } from '../side-by-side.ts';
 
 const BLOCK_SIZES = ['512', '1024', '2048', '4096'] as const;
 
@@ -63,66 +57,31 @@ Without -o it is BLOB.erofs; a folder behind -o takes any number.`,
     if (blobs.includes('-') && (flags.output === undefined || blobs.length > 1))
       throw usageError('convert', '"-" goes alone and needs -o IMAGE');
     const images = imageNames('convert', blobs, flags.output);
-    for (const [index, blob] of blobs.entries()) await convertOne(context, flags, blob, images[index]!);
+    const { force, digest } = flags;
+    const blockSize = Number(flags.blockSize);
+    const jobs = blobs.map(
+      (input, i): LayerJob => ({ kind: 'convert', input, image: images[i]!, force, digest, blockSize }),
+    );
+    await withProgress(context, flags, ({ onProgress }) =>
+      sideBySide(jobs, {
+        signal: context.signal,
+        onProgress,
+        onDone: (made, { input, image }) => report(context, input, image, made),
+      }),
+    );
     return undefined;
   },
 });
 
-async function convertOne(context: CliContext, flags: Flags, blob: string, image: string): Promise<void> {
-  const { out, signal } = context;
-  const total = blob === '-' ? 0 : statSync(blob).size;
-  const result = await withOutputs([image], { force: flags.force, signal }, ([file]) =>
-    withProgress(context, flags, async ({ onProgress }) => {
-      onProgress({ type: 'start', id: blob, what: blob, total });
-      const converted = await convert(blob, Number(flags.blockSize), file!, flags.digest, signal, (done) =>
-        onProgress({ type: 'advance', id: blob, done }),
-      );
-      onProgress({ type: 'end', id: blob, outcome: 'done' });
-      return converted;
-    }),
-  );
-  out.findings(result.findings);
-  out.result({ blob, image, ...result, findings: result.findings.length }, () => [
-    `${image}: ${formatCount(result.entries, 'entry')}, ${formatBytes(result.size)}`,
-  ]);
-}
-
-async function convert(
+function report(
+  { out }: CliContext,
   blob: string,
-  blockSize: number,
-  file: OutputFile,
-  digest: boolean,
-  signal: AbortSignal,
-  onRead: (bytes: number) => void,
-) {
-  const writer = new SelfContainedWriter(blockSize, file);
-  const scanner = new TarScanner({ onEntry: writer.onEntry, onPayload: writer.onPayload });
-  const hash = digest ? createHash('sha256') : null;
-  let checksum = 0;
-  for await (const chunk of decompress(counted(readInput(blob, signal), onRead), fastestInflater)) {
-    hash?.update(chunk);
-    checksum = crc32(chunk, checksum);
-    scanner.write(chunk);
-  }
-  scanner.end();
-  // the checksum is for the image's UUID only: another tar, another UUID
-  const { tree, size } = writer.finish(`crc32:${checksum}`, (_source, at, length) => file.read(at, length));
-  return {
-    entries: scanner.entries,
-    size,
-    diffId: hash === null ? null : `sha256:${hash.digest('hex')}`,
-    findings: [...scanner.findings, ...tree.findings],
-  };
-}
-
-async function* counted(
-  input: AsyncIterable<Buffer>,
-  onRead: (bytes: number) => void,
-): AsyncGenerator<Buffer> {
-  let bytes = 0;
-  for await (const chunk of input) {
-    yield chunk;
-    bytes += chunk.length;
-    onRead(bytes);
-  }
+  image: string,
+  { size, entries, diffId, findings }: LayerImage,
+): void {
+  out.beforeStderr();
+  out.findings(findings);
+  out.result({ blob, image, entries, size, diffId, findings: findings.length }, () => [
+    `${image}: ${formatCount(entries, 'entry')}, ${formatBytes(size)}`,
+  ]);
 }

@@ -1,22 +1,14 @@
 /** `veneer index` */
-import { closeSync } from 'node:fs';
-import type { ByteSource } from '../../bytes/io.ts';
-import { DETECT_BYTES } from '../../compress/index.ts';
-import { planImage, writeImage } from '../../erofs/index.ts';
-import type { Finding } from '../../errors.ts';
 import { formatBytes, formatCount } from '../../progress/units.ts';
-import { fileSource } from '../../store/data-files.ts';
-import { checkPlainTar, hashSource } from '../../store/plain-tar.ts';
-import { scanSource } from '../../tar/index.ts';
-import { type FileTree, TreeBuilder } from '../../tree/index.ts';
 import { asText, defineCommand, manyOf } from '../command.ts';
 import type { CliContext } from '../context.ts';
 import { indexUdf, stripUdf, udfOutput } from '../index-udf.ts';
 import { readInput } from '../input-stream.ts';
 import { keepTar } from '../keep-tar.ts';
-import { openRegular } from '../open-regular.ts';
-import { FORCE_FLAG, imageNames, type OutputFile, withOutputs } from '../output-file.ts';
+import { type LayerImage, type LayerJob, writeMetadata } from '../layer-image.ts';
+import { FORCE_FLAG, imageNames, withOutputs } from '../output-file.ts';
 import { usageError } from '../parse.ts';
+import { sideBySide } from '../side-by-side.ts';
 
 type Flags = {
   readonly output?: string;
@@ -28,15 +20,6 @@ type Flags = {
   readonly names?: 'bytes' | 'unicode';
   readonly strip: boolean;
 };
-
-interface Indexed {
-  readonly tree: FileTree;
-  readonly entries: number;
-  readonly findings: readonly Finding[];
-}
-
-/** A tar's own record size: with blocks of it every file's bytes can stay where they are. */
-const BLOCK_SIZE = 512;
 
 export default defineCommand<Flags, string[]>({
   name: 'index',
@@ -129,10 +112,8 @@ listed, and goes to TAR.attributes.erofs and TAR.whiteouts.erofs, for overlayfs 
     if (flags.tar !== undefined && tars[0] !== '-') throw usageError('index', '--tar goes with "-" only');
     const kept = tars.map((tar) => (tar === '-' ? flags.tar! : tar));
     const images = imageNames('index', kept, flags.output);
-    for (const [index, tar] of tars.entries()) {
-      if (tar === '-') await indexStream(context, flags, kept[index]!, images[index]!);
-      else await indexFile(context, flags, tar, images[index]!);
-    }
+    if (tars[0] === '-') await indexStream(context, flags, kept[0]!, images[0]!);
+    else await indexFiles(context, flags, tars, images);
     return undefined;
   },
 });
@@ -162,72 +143,39 @@ async function runUdf(context: CliContext, flags: Flags, tars: readonly string[]
   return undefined;
 }
 
-async function indexFile(context: CliContext, flags: Flags, tar: string, image: string): Promise<void> {
-  const { signal } = context;
-  const fd = openRegular(tar);
-  try {
-    const source = fileSource(fd, tar);
-    checkPlainTar(source.read(0, Math.min(DETECT_BYTES, source.size)), tar);
-    await withOutputs([image], { force: flags.force, signal }, async ([file]) => {
-      const builder = new TreeBuilder();
-      const scanner = scanSource(source, { onEntry: (entry) => builder.add(entry) });
-      const tree = builder.finish();
-      tree.sources[0]!.size = source.size;
-      if (flags.digest) tree.sources[0]!.digest = hashSource(source, signal);
-      const size = writeTree(tree, file!, source);
-      report(context, tar, image, size, {
-        tree,
-        entries: scanner.entries,
-        findings: [...scanner.findings, ...tree.findings],
-      });
-    });
-  } finally {
-    closeSync(fd);
-  }
+async function indexFiles(
+  context: CliContext,
+  { force, digest }: Flags,
+  tars: readonly string[],
+  images: readonly string[],
+): Promise<void> {
+  const jobs = tars.map((input, i): LayerJob => ({ kind: 'index', input, image: images[i]!, force, digest }));
+  await sideBySide(jobs, {
+    signal: context.signal,
+    onProgress: () => {},
+    onDone: (made, { input, image }) => report(context, input, image, made),
+  });
 }
 
 /** Standard input: kept, hashed and scanned in one pass. */
 async function indexStream(context: CliContext, flags: Flags, tar: string, image: string): Promise<void> {
   const { signal } = context;
-  await withOutputs([tar, image], { force: flags.force, signal }, async ([kept, file]) => {
+  const made = await withOutputs([tar, image], { force: flags.force, signal }, async ([kept, file]) => {
     const { tree, entries, size, findings } = await keepTar(readInput('-', signal), kept!, 'standard input');
-    const written = writeTree(tree, file!, { size, read: (at, length) => kept!.read(at, length) });
-    report(context, tar, image, written, {
-      tree,
-      entries,
-      findings: [...findings, ...tree.findings],
-    });
+    const source = { size, read: (at: number, length: number) => kept!.read(at, length) };
+    return writeMetadata(tree, { entries, findings }, file!, source);
   });
-}
-
-/** Returns the image's size in bytes. */
-function writeTree(tree: FileTree, file: OutputFile, tar: ByteSource): number {
-  const plan = planImage(tree, { blockSize: BLOCK_SIZE });
-  writeImage(plan, file, (_source, at, length) => tar.read(at, length));
-  return plan.size;
+  report(context, tar, image, made);
 }
 
 function report(
   { out }: CliContext,
   tar: string,
   image: string,
-  size: number,
-  { tree, entries, findings }: Indexed,
+  { size, entries, tarSize, diffId, findings }: LayerImage,
 ): void {
-  const source = tree.sources[0]!;
   out.findings(findings);
-  out.result(
-    {
-      tar,
-      image,
-      size,
-      entries,
-      tarSize: source.size,
-      diffId: source.digest || null,
-      findings: findings.length,
-    },
-    () => [
-      `${image}: ${formatCount(entries, 'entry')}, ${formatBytes(size)} of metadata for ${formatBytes(source.size)} of tar`,
-    ],
-  );
+  out.result({ tar, image, size, entries, tarSize, diffId, findings: findings.length }, () => [
+    `${image}: ${formatCount(entries, 'entry')}, ${formatBytes(size)} of metadata for ${formatBytes(tarSize)} of tar`,
+  ]);
 }
