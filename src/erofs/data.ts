@@ -6,8 +6,9 @@
 import { alignUp } from '../bytes/align.ts';
 import { VeneerError } from '../errors.ts';
 import { fileExtents } from '../tree/file-data.ts';
-import type { DataSource, Extent, TreeNode } from '../tree/node.ts';
+import type { DataSource, Extent } from '../tree/node.ts';
 import { CHUNK_BITS_MASK, CHUNK_INDEX } from './format.ts';
+import type { PlannedInode } from './plan.ts';
 
 /** The whole file is one run in `source`. */
 export interface PlainData {
@@ -50,32 +51,46 @@ const MAX_PADDING = 1 << 30;
 export class DataPlacer {
   readonly #blockSize: number;
   readonly #sources: readonly DataSource[];
+  readonly #pathOf: (inode: PlannedInode) => string;
   #maps = 0;
   #padding = 0;
 
-  constructor(blockSize: number, sources: readonly DataSource[]) {
+  /** `pathOf` is for messages. */
+  constructor(blockSize: number, sources: readonly DataSource[], pathOf: (inode: PlannedInode) => string) {
     this.#blockSize = blockSize;
     this.#sources = sources;
+    this.#pathOf = pathOf;
   }
 
-  /** Decides the placement of a regular file; null for an empty one. Throws `erofs/limit`; `path` is for that. */
-  place(node: TreeNode, path: () => string): DataPlacement {
+  /** Decides the placement of a regular file; null for an empty one. Throws `erofs/limit`. */
+  place(inode: PlannedInode): DataPlacement {
+    const { node } = inode;
     if (node.size === 0) return null;
+    if (node.extents === null && node.source >= 0) return this.#placeRun(node.source, node.at);
     const extents = fileExtents(node);
     const first = extents[0];
     if (first !== undefined && extents.length === 1 && first.offset === 0 && first.length === node.size) {
-      return this.#mappable(first, 0) ? { kind: 'plain', source: first.source, at: first.at } : COPIED;
+      return this.#placeRun(first.source, first.at);
     }
     const chunkSize = this.#chooseChunkSize(node.size, extents);
     const placement = chunkSize === 0 ? COPIED : this.#mapChunks(node.size, extents, chunkSize);
-    this.#charge(placement, node.size, extents, path);
+    this.#charge(placement, node.size, extents, inode);
     return placement;
+  }
+
+  /** All of the file stands at `at` of `source`. */
+  #placeRun(source: number, at: number): DataPlacement {
+    return this.#isAligned(source, at) ? { kind: 'plain', source, at } : COPIED;
+  }
+
+  #isAligned(source: number, at: number): boolean {
+    const blockSize = this.#blockSize;
+    return at % blockSize === 0 && this.#sources[source]!.alignment % blockSize === 0;
   }
 
   /** Can the block of a file that is `delta` bytes behind the start of `extent` be mapped where it stands? */
   #mappable(extent: Extent, delta: number): boolean {
-    const blockSize = this.#blockSize;
-    return (extent.at + delta) % blockSize === 0 && this.#sources[extent.source]!.alignment % blockSize === 0;
+    return this.#isAligned(extent.source, extent.at + delta);
   }
 
   #mapChunks(size: number, extents: readonly Extent[], chunkSize: number): ChunkedData {
@@ -142,7 +157,7 @@ export class DataPlacer {
     placement: CopiedData | ChunkedData,
     size: number,
     extents: readonly Extent[],
-    path: () => string,
+    inode: PlannedInode,
   ): void {
     const chunked = placement.kind === 'chunked';
     let data = 0;
@@ -152,7 +167,7 @@ export class DataPlacer {
     if (this.#padding <= MAX_PADDING) return;
     throw new VeneerError(
       'erofs/limit',
-      `Cannot store the sparse file ${path()} in EROFS: ${extents.length} runs in ${size} bytes need more than ${MAX_MAPS} bytes of chunk maps or ${MAX_PADDING} bytes of padding, together with those before it`,
+      `Cannot store the sparse file ${this.#pathOf(inode)} in EROFS: ${extents.length} runs in ${size} bytes need more than ${MAX_MAPS} bytes of chunk maps or ${MAX_PADDING} bytes of padding, together with those before it`,
     );
   }
 }

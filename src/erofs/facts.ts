@@ -49,7 +49,8 @@ export function storedXattrs(node: TreeNode, merged: boolean): ReadonlyMap<strin
  * The reverse: moves the facts out of `xattrs` into the node's fields; the rest
  * becomes `node.xattrs`. Returns false when the node is a whiteout and not a node at all.
  */
-export function restoreFacts(node: TreeNode, xattrs: Map<string, string>, merged: boolean): boolean {
+export function restoreFacts(node: TreeNode, xattrs: Map<string, string> | null, merged: boolean): boolean {
+  if (xattrs === null) return merged || !looksLikeWhiteout(node);
   if (!merged && looksLikeWhiteout(node) && !xattrs.delete(XATTR_DEVICE)) return false;
   if (xattrs.delete(XATTR_IMPLIED)) node.implied = true;
   xattrs.delete(XATTR_ORIGIN);

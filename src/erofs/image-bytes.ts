@@ -26,10 +26,15 @@ export class ImageBytes {
     this.bytes = source.size <= WHOLE_LIMIT ? source.read(0, source.size) : Buffer.alloc(0);
   }
 
-  /** Makes `length` bytes at `at` available in {@link bytes} and returns their position there. */
-  locate(at: number, length: number, what: string): number {
+  /**
+   * Makes `length` bytes at `at` available in {@link bytes} and returns their position there. `what` and `nid` (-1:
+   * none) are for messages, and put together only for one: this is called several times an inode.
+   */
+  locate(at: number, length: number, what: string, nid = -1): number {
     if (at < 0 || at + length > this.size) {
-      throw corruptImage(`${length} bytes of ${what} at ${at} are past the end of the image (${this.size})`);
+      throw corruptImage(
+        `${length} bytes of ${named(what, nid)} at ${at} are past the end of the image (${this.size})`,
+      );
     }
     if (at < this.#begin || at + length > this.#begin + this.bytes.length) this.#load(at, length);
     return at - this.#begin;
@@ -57,8 +62,8 @@ export class ImageBytes {
   }
 
   /** `length` bytes as a byte string. */
-  text(at: number, length: number, what: string): string {
-    const position = this.locate(at, length, what);
+  text(at: number, length: number, what: string, nid = -1): string {
+    const position = this.locate(at, length, what, nid);
     return this.bytes.toString('latin1', position, position + length);
   }
 
@@ -75,11 +80,14 @@ export class ImageBytes {
     }
   }
 
-  spend(bytes: number, what: string): void {
+  spend(bytes: number, what: string, nid = -1): void {
     this.#budget -= bytes;
-    if (this.#budget < 0) throw corruptImage(`with ${what} its metadata is larger than the image`);
+    if (this.#budget < 0)
+      throw corruptImage(`with ${named(what, nid)} its metadata is larger than the image`);
   }
 }
+
+const named = (what: string, nid: number): string => (nid < 0 ? what : `${what} of inode ${nid}`);
 
 export function corruptImage(reason: string): VeneerError {
   return new VeneerError('erofs/corrupt', `Cannot read EROFS image: ${reason}`);
@@ -104,8 +112,8 @@ export function u32(bytes: Buffer, at: number): number {
 }
 
 /** Two's complement 64-bit number; throws outside the safe integers. */
-export function s64(bytes: Buffer, at: number, what: string): number {
+export function s64(bytes: Buffer, at: number, what: string, nid = -1): number {
   const value = (u32(bytes, at + 4) | 0) * 2 ** 32 + u32(bytes, at);
-  if (!Number.isSafeInteger(value)) throw corruptImage(`${what} is ${value}, out of range`);
+  if (!Number.isSafeInteger(value)) throw corruptImage(`${named(what, nid)} is ${value}, out of range`);
   return value;
 }

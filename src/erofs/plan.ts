@@ -151,19 +151,15 @@ export function planImage(tree: FileTree, options: PlanOptions): ErofsPlan {
       hint: 'Block sizes are 512, 1024, 2048 and 4096.',
     });
   }
-  const { inodes, whiteout } = collectInodes(tree.root);
   const merged = tree.merged === true;
-  const xattrs = internXattrs(inodes, whiteout, merged);
+  const { inodes, xattrs, epoch } = collectInodes(tree.root, merged);
   const used = new Uint8Array(tree.sources.length);
-  const placer = new DataPlacer(blockSize, tree.sources);
-  for (const inode of inodes) placeContent(inode, blockSize, placer, used);
-  if (options.own !== undefined) used[options.own.source] = 0;
-  const epoch = chooseEpoch(inodes);
-
+  const placer = new DataPlacer(blockSize, tree.sources, plannedPath);
   const slots = new SlotAllocator(blockSize);
   let blockBytes = 0;
   let copyBytes = 0;
   for (const inode of inodes) {
+    placeContent(inode, blockSize, placer, used);
     inode.extended = needsExtended(inode, epoch.mtime, epoch.nsec);
     if (inode.xattrs !== null) inode.xattrSize = xattrAreaBytes(inode.xattrs, () => plannedPath(inode));
     const inline = settleLayout(inode, blockSize);
@@ -178,6 +174,7 @@ export function planImage(tree: FileTree, options: PlanOptions): ErofsPlan {
     }
     inode.at = slots.place(inodeBytes(inode), inode.tail > 0);
   }
+  if (options.own !== undefined) used[options.own.source] = 0;
 
   const deviceCount = used.reduce((sum, flag) => sum + flag, 0);
   const headerSize = imageHeaderSize(blockSize, deviceCount);
@@ -206,26 +203,37 @@ export function planImage(tree: FileTree, options: PlanOptions): ErofsPlan {
   };
 }
 
-/** All inodes in the order they will stand in: a directory's children together, then what is below each, so that a walk reads forward. */
-function collectInodes(root: TreeNode): { inodes: PlannedInode[]; whiteout: PlannedInode | null } {
+/**
+ * All inodes in the order they will stand in: a directory's children together, then what is below each, so that a walk
+ * reads forward. Attributes and times are counted on the way: every other look at all nodes costs as much as this one.
+ */
+function collectInodes(
+  root: TreeNode,
+  merged: boolean,
+): { inodes: PlannedInode[]; xattrs: XattrTable; epoch: Epoch } {
   const inodes: PlannedInode[] = [];
+  const xattrs = new XattrTable();
+  const epochs = new EpochCounter();
   let whiteout: PlannedInode | null = null;
   const add = (node: TreeNode, parent: PlannedInode | null, name: string): PlannedInode => {
     const inode = new PlannedInode(node, parent, name);
     inodes.push(inode);
     inode.ino = inodes.length;
+    epochs.count(node.mtime, node.mtimeNsec);
+    return inode;
+  };
+  const addOwn = (node: TreeNode, parent: PlannedInode | null, name: string): PlannedInode => {
+    const inode = add(node, parent, name);
+    const stored = storedXattrs(node, merged);
+    if (stored !== null) inode.xattrs = xattrs.intern(stored, () => plannedPath(inode));
     return inode;
   };
 
-  const rootInode = add(root, null, '');
-  const pending: PlannedInode[] = [rootInode];
+  const pending: PlannedInode[] = [addOwn(root, null, '')];
   let directory: PlannedInode | undefined;
   while ((directory = pending.pop()) !== undefined) {
     const { children, whiteouts } = directory.node;
-    const names = ['.', '..'];
-    for (const name of children!.keys()) names.push(name);
-    if (whiteouts !== null) for (const name of whiteouts) names.push(name);
-    names.sort();
+    const names = sortedNames(children!, whiteouts);
     const kids: PlannedInode[] = new Array(names.length);
     const firstPending = pending.length;
     directory.nlink = 2;
@@ -245,7 +253,7 @@ function collectInodes(root: TreeNode): { inodes: PlannedInode[]; whiteout: Plan
         else whiteout.nlink++;
         kids[i] = whiteout;
       } else if (node.children !== null) {
-        const kid = add(node, directory, name);
+        const kid = addOwn(node, directory, name);
         directory.nlink++;
         pending.push(kid);
         kids[i] = kid;
@@ -255,7 +263,7 @@ function collectInodes(root: TreeNode): { inodes: PlannedInode[]; whiteout: Plan
           planned.nlink++;
           kids[i] = planned;
         } else {
-          const kid = add(node, directory, name);
+          const kid = addOwn(node, directory, name);
           node.planned = kid;
           kids[i] = kid;
         }
@@ -266,7 +274,25 @@ function collectInodes(root: TreeNode): { inodes: PlannedInode[]; whiteout: Plan
     reverse(pending, firstPending);
   }
   for (const inode of inodes) inode.node.planned = null;
-  return { inodes, whiteout };
+  xattrs.settle();
+  return { inodes, xattrs, epoch: epochs.best() };
+}
+
+/** `.`, `..` and all names in byte order; what was read back from an image is in order already. */
+function sortedNames(
+  children: ReadonlyMap<string, TreeNode>,
+  whiteouts: ReadonlySet<string> | null,
+): string[] {
+  const names = ['.', '..'];
+  let sorted = true;
+  let last = '..';
+  for (const name of children.keys()) {
+    if (name < last) sorted = false;
+    last = name;
+    names.push(name);
+  }
+  if (whiteouts !== null) for (const name of whiteouts) names.push(name);
+  return sorted && whiteouts === null ? names : names.sort();
 }
 
 /** Reverses `list` from `from` on, so that popping gives the order of pushing. */
@@ -278,27 +304,13 @@ function reverse<T>(list: T[], from: number): void {
   }
 }
 
-function internXattrs(
-  inodes: readonly PlannedInode[],
-  whiteout: PlannedInode | null,
-  merged: boolean,
-): XattrTable {
-  const table = new XattrTable();
-  for (const inode of inodes) {
-    const stored = inode === whiteout ? null : storedXattrs(inode.node, merged);
-    if (stored !== null) inode.xattrs = table.intern(stored, () => plannedPath(inode));
-  }
-  table.settle();
-  return table;
-}
-
 /** Size and data of an inode; marks the sources that are mapped. */
 function placeContent(inode: PlannedInode, blockSize: number, placer: DataPlacer, used: Uint8Array): void {
   const { node } = inode;
   switch (node.mode & S_IFMT) {
     case S_IFREG:
       inode.size = node.size;
-      inode.data = placer.place(node, () => plannedPath(inode));
+      inode.data = placer.place(inode);
       if (inode.data?.kind === 'plain') used[inode.data.source] = 1;
       else if (inode.data?.kind === 'chunked') {
         for (const source of inode.data.sources) if (source >= 0) used[source] = 1;
@@ -328,25 +340,42 @@ function directoryBytes(names: readonly string[], blockSize: number): number {
   return full + inBlock;
 }
 
-/** The mtime that saves the most when compact inodes take it from the superblock. */
-function chooseEpoch(inodes: readonly PlannedInode[]): { mtime: number; nsec: number } {
-  const counts = new Map<number | string, { mtime: number; nsec: number; count: number }>();
-  for (const inode of inodes) {
-    const { mtime, mtimeNsec } = inode.node;
-    const key = mtimeNsec === 0 ? mtime : `${mtime}.${mtimeNsec}`;
-    const seen = counts.get(key);
-    if (seen === undefined) counts.set(key, { mtime, nsec: mtimeNsec, count: 1 });
-    else seen.count++;
+interface Epoch {
+  readonly mtime: number;
+  readonly nsec: number;
+}
+
+/** Finds the mtime that saves the most when compact inodes take it from the superblock. */
+class EpochCounter {
+  readonly #counts = new Map<number | string, Epoch & { count: number }>();
+  #last: (Epoch & { count: number }) | null = null;
+
+  count(mtime: number, nsec: number): void {
+    const last = this.#last;
+    // Files that came together mostly have one time.
+    if (last !== null && last.mtime === mtime && last.nsec === nsec) {
+      last.count++;
+      return;
+    }
+    const key = nsec === 0 ? mtime : `${mtime}.${nsec}`;
+    let seen = this.#counts.get(key);
+    if (seen === undefined) this.#counts.set(key, (seen = { mtime, nsec, count: 0 }));
+    seen.count++;
+    this.#last = seen;
   }
-  let best = { mtime: 0, nsec: 0, count: 0 };
-  for (const seen of counts.values()) {
-    const wins =
-      seen.count > best.count ||
-      (seen.count === best.count &&
-        (seen.mtime < best.mtime || (seen.mtime === best.mtime && seen.nsec < best.nsec)));
-    if (wins) best = seen;
+
+  /** The most frequent; among equals the earliest. */
+  best(): Epoch {
+    let best = { mtime: 0, nsec: 0, count: 0 };
+    for (const seen of this.#counts.values()) {
+      const wins =
+        seen.count > best.count ||
+        (seen.count === best.count &&
+          (seen.mtime < best.mtime || (seen.mtime === best.mtime && seen.nsec < best.nsec)));
+      if (wins) best = seen;
+    }
+    return best;
   }
-  return best;
 }
 
 function needsExtended(inode: PlannedInode, mtime: number, nsec: number): boolean {

@@ -67,7 +67,7 @@ export class DataReader {
     const from = inlineBegin(inode.size, this.#superblock.blockSize);
     const at = inode.xattrAt + inode.xattrSize;
     const length = inode.size - from;
-    this.#image.locate(at, length, `inline data of inode ${inode.nid}`);
+    this.#image.locate(at, length, 'inline data', inode.nid);
     const tail = { offset: from, length, source: 0, at };
     if (from === 0) return [tail];
     return [{ offset: 0, length: from, ...this.#resolve(inode.u, from, inode.nid) }, tail];
@@ -84,10 +84,10 @@ export class DataReader {
     const count = Math.ceil(inode.size / chunkSize);
     const mapAt = Math.ceil((inode.xattrAt + inode.xattrSize) / unit) * unit;
     if (mapAt + count * unit > image.size) throw corruptInode(inode.nid, `a chunk map of ${count} chunks`);
-    image.spend(count * unit, `the chunk map of inode ${inode.nid}`);
+    image.spend(count * unit, 'the chunk map', inode.nid);
     const extents: Extent[] = [];
     for (let chunk = 0; chunk < count; chunk++) {
-      const base = image.locate(mapAt + chunk * unit, unit, `the chunk map of inode ${inode.nid}`);
+      const base = image.locate(mapAt + chunk * unit, unit, 'the chunk map', inode.nid);
       const { bytes } = image;
       const block = u32(bytes, base + (indexes ? CHUNK_INDEX.at.startblk_lo : 0));
       if (block === NULL_ADDR) continue;

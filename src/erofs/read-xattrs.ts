@@ -25,12 +25,12 @@ export class XattrReader {
     this.#sharedAt = sharedAt;
   }
 
-  /** The attributes in the area of `size` bytes at `at`, in name order. */
-  read(nid: number, at: number, size: number): Map<string, string> {
-    if (size === 0) return new Map();
+  /** The attributes in the area of `size` bytes at `at`, in name order; null when there is no area. */
+  read(nid: number, at: number, size: number): Map<string, string> | null {
+    if (size === 0) return null;
     const image = this.#image;
-    image.spend(size, `xattrs of inode ${nid}`);
-    const base = image.locate(at, size, `xattrs of inode ${nid}`);
+    image.spend(size, 'xattrs', nid);
+    const base = image.locate(at, size, 'xattrs', nid);
     const count = image.bytes[base + XATTR_IBODY.at.shared_count]!;
     const end = at + size;
     let entryAt = at + XATTR_IBODY.size + count * 4;
@@ -57,22 +57,21 @@ export class XattrReader {
     let entry = this.#shared.get(id);
     if (entry === undefined) {
       entry = this.#readEntry(this.#sharedAt + id * 4, nid);
-      this.#image.spend(entry.size, `a shared xattr of inode ${nid}`);
+      this.#image.spend(entry.size, 'a shared xattr', nid);
       this.#shared.set(id, entry);
     }
     return entry;
   }
 
   #readEntry(at: number, nid: number): ReadEntry {
-    const what = `an xattr of inode ${nid}`;
-    const base = this.#image.locate(at, XATTR_ENTRY.size, what);
+    const base = this.#image.locate(at, XATTR_ENTRY.size, 'an xattr', nid);
     const { bytes } = this.#image;
     const nameLength = bytes[base + XATTR_ENTRY.at.name_len]!;
     const index = bytes[base + XATTR_ENTRY.at.name_index]!;
     const valueLength = u16(bytes, base + XATTR_ENTRY.at.value_size);
     if ((index & XATTR_LONG_PREFIX) !== 0)
       throw corruptInode(nid, `an xattr has the long prefix ${index & ~XATTR_LONG_PREFIX}`);
-    const text = this.#image.text(at + XATTR_ENTRY.size, nameLength + valueLength, what);
+    const text = this.#image.text(at + XATTR_ENTRY.size, nameLength + valueLength, 'an xattr', nid);
     this.text += text.length;
     return {
       name: joinXattrName(index, text.slice(0, nameLength)),

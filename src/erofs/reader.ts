@@ -169,25 +169,24 @@ export class ErofsReader {
     const image = this.#image;
     const { blockSize, metaBlock, epoch, epochNsec } = this.superblock;
     const at = metaBlock * blockSize + nid * INODE_SLOT;
-    let base = image.locate(at, INODE_COMPACT.size, `inode ${nid}`);
+    let base = image.locate(at, INODE_COMPACT.size, 'the fields', nid);
     const format = u16(image.bytes, base);
     if ((format & ~FORMAT_KNOWN_BITS) !== 0) throw corruptInode(nid, `i_format is 0x${format.toString(16)}`);
+    const layout = formatLayout(format);
     const extended = (format & FORMAT_EXTENDED) !== 0;
     const head = extended ? INODE_EXTENDED.size : INODE_COMPACT.size;
-    base = image.locate(at, head, `inode ${nid}`);
+    base = image.locate(at, head, 'the fields', nid);
     const { bytes } = image;
-    const common = {
-      nid,
-      layout: formatLayout(format),
-      extended,
-      xattrAt: at + head,
-      xattrSize: xattrAreaSize(u16(bytes, base + INODE_COMPACT.at.xattr_icount)),
-      mode: u16(bytes, base + INODE_COMPACT.at.mode),
-    };
+    const xattrAt = at + head;
+    const xattrSize = xattrAreaSize(u16(bytes, base + INODE_COMPACT.at.xattr_icount));
+    const mode = u16(bytes, base + INODE_COMPACT.at.mode);
     if (!extended) {
       const field = INODE_COMPACT.at;
       return {
-        ...common,
+        nid,
+        layout,
+        extended,
+        mode,
         nlink: u16(bytes, base + field.nlink),
         uid: u16(bytes, base + field.uid),
         gid: u16(bytes, base + field.gid),
@@ -195,20 +194,27 @@ export class ErofsReader {
         mtime: epoch + u32(bytes, base + field.mtime),
         mtimeNsec: epochNsec,
         u: u32(bytes, base + field.u),
+        xattrAt,
+        xattrSize,
       };
     }
     const field = INODE_EXTENDED.at;
-    const size = s64(bytes, base + field.size, `the size of inode ${nid}`);
+    const size = s64(bytes, base + field.size, 'the size', nid);
     if (size < 0) throw corruptInode(nid, `its size is ${size}`);
     return {
-      ...common,
+      nid,
+      layout,
+      extended,
+      mode,
       nlink: u32(bytes, base + field.nlink),
       uid: u32(bytes, base + field.uid),
       gid: u32(bytes, base + field.gid),
       size,
-      mtime: s64(bytes, base + field.mtime, `the mtime of inode ${nid}`),
+      mtime: s64(bytes, base + field.mtime, 'the mtime', nid),
       mtimeNsec: u32(bytes, base + field.mtime_nsec) % 1_000_000_000,
       u: u32(bytes, base + field.u),
+      xattrAt,
+      xattrSize,
     };
   }
 
@@ -216,7 +222,7 @@ export class ErofsReader {
   readDirectory(inode: DiskInode, visit: (name: string, nid: number) => void): void {
     if (inode.size > Math.min(MAX_DIRECTORY, this.size))
       throw corruptInode(inode.nid, `a directory of ${inode.size} bytes`);
-    this.#readContent(inode, `directory ${inode.nid}`, (bytes, begin, end) => {
+    this.#readContent(inode, 'the directory', (bytes, begin, end) => {
       // this view keeps its window alive while `visit` reads inodes elsewhere
       readDirectoryBlock(bytes.subarray(begin, end), inode.nid, visit);
     });
@@ -231,12 +237,12 @@ export class ErofsReader {
     const { blockSize } = this.superblock;
     const { size, layout } = inode;
     if (layout !== LAYOUT_PLAIN && layout !== LAYOUT_INLINE) throw unsupportedLayout(inode.nid, layout);
-    this.#image.spend(size, what);
+    this.#image.spend(size, what, inode.nid);
     const inlineFrom = layout === LAYOUT_INLINE ? inlineBegin(size, blockSize) : size;
     for (let done = 0; done < size; done += blockSize) {
       const length = Math.min(blockSize, size - done);
       const at = done < inlineFrom ? inode.u * blockSize + done : inode.xattrAt + inode.xattrSize;
-      const base = this.#image.locate(at, length, what);
+      const base = this.#image.locate(at, length, what, inode.nid);
       onBlock(this.#image.bytes, base, base + length);
     }
   }
@@ -256,7 +262,7 @@ export class ErofsReader {
       case S_IFLNK: {
         if (inode.size > MAX_SYMLINK) throw corruptInode(inode.nid, `a symlink of ${inode.size} bytes`);
         node.size = inode.size;
-        this.#readContent(inode, `symlink ${inode.nid}`, (bytes, begin, end) => {
+        this.#readContent(inode, 'the target', (bytes, begin, end) => {
           node.target += bytes.toString('latin1', begin, end);
         });
         break;
@@ -284,6 +290,8 @@ function readDirectoryBlock(block: Buffer, nid: number, visit: (name: string, ni
   if (count === 0 || !Number.isInteger(count) || firstName > block.length) {
     throw corruptInode(nid, `a directory block begins its names at ${firstName}`);
   }
+  // One conversion a block: names are slices of it.
+  const text = block.toString('latin1', firstName);
   for (let i = 0; i < count; i++) {
     const entry = i * DIRENT.size;
     const begin = u16(block, entry + DIRENT.at.nameoff);
@@ -294,7 +302,7 @@ function readDirectoryBlock(block: Buffer, nid: number, visit: (name: string, ni
       const nul = block.indexOf(0, begin);
       if (nul >= 0) end = nul;
     }
-    const name = block.toString('latin1', begin, end);
+    const name = text.slice(begin - firstName, end - firstName);
     if (name.length === 0 || name.length > 255 || name.includes('/') || name.includes('\0')) {
       throw corruptInode(nid, `directory entry ${i} has the name ${displayByteString(name)}`);
     }
