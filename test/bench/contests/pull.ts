@@ -6,6 +6,16 @@ import { type BenchImage, warm } from '../inputs.ts';
 import { type BenchLab, run, runVeneer, veneer } from '../lab.ts';
 import { mkfsLayers, mkfsMerge, shell, umociUnpack, untar } from '../peers.ts';
 
+/** A mount namespace in which the library is an empty file, and so no library. */
+const WITHOUT_ISAL = [
+  'unshare',
+  '--mount',
+  'sh',
+  '-c',
+  'for lib in /usr/lib/*/libisal.so.2; do mount --bind /dev/null "$lib"; done; exec "$@"',
+  'sh',
+];
+
 export function pullContests(lab: BenchLab): Contest[] {
   return lab.images.map((image) => pullContest(lab, image));
 }
@@ -19,7 +29,7 @@ function pullContest(lab: BenchLab, image: BenchImage): Contest {
   const remove = (): void => lab.remove('out');
   const archive = lab.path('image.tar');
 
-  const ours = (key: string, title: string, ...flags: string[]): Contestant => {
+  const ours = (key: string, title: string, flags: string[], prefix: string[] = []): Contestant => {
     const root = lab.path('store');
     const at = lab.path('mnt');
     const pull = veneer(
@@ -35,7 +45,7 @@ function pullContest(lab: BenchLab, image: BenchImage): Contest {
     return {
       key,
       title,
-      argv: shell(pull, veneer('mount', 'bench', at, '--root', root, '--quiet')),
+      argv: shell([...prefix, ...pull], veneer('mount', 'bench', at, '--root', root, '--quiet')),
       before: () => {
         lab.fresh('store');
         lab.fresh('mnt');
@@ -69,10 +79,12 @@ function pullContest(lab: BenchLab, image: BenchImage): Contest {
     title: `gzip layout to mounted image: ${image.name} (${image.blobs.length} layers)`,
     notes:
       'Empty store or folder each time. veneer: `pull` and `mount`, two processes, image mounted at the end. ' +
+      'ISA-L is installed: veneer and containerd (by igzip) inflate with it, the others and the floor have zlib. ' +
       'The peers do not fsync and, but for containerd, verify nothing; they end with images or a tree on disk, not mounted. mkfs.erofs merges only images without inline data.',
     contestants: [
-      ours('ours', 'veneer, --no-fsync', '--no-fsync'),
-      ours('ours-fsync', 'veneer (fsync, the default)'),
+      ours('ours', 'veneer, --no-fsync', ['--no-fsync']),
+      ours('ours-fsync', 'veneer (fsync, the default)', []),
+      ours('ours-zlib', 'veneer, --no-fsync, without ISA-L', ['--no-fsync'], WITHOUT_ISAL),
       {
         key: 'floor',
         title: 'only inflate and hash, Node, both cores',
