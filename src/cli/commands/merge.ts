@@ -1,9 +1,8 @@
 /** `veneer merge` */
-import { createHash } from 'node:crypto';
-import type { ByteSource } from '../../bytes/io.ts';
 import { fittingBlockSize, planImage, writeImage } from '../../erofs/index.ts';
 import { VeneerError } from '../../errors.ts';
 import { formatBytes, formatCount } from '../../progress/units.ts';
+import { hashSource } from '../../store/plain-tar.ts';
 import { type DataSource, mergeLayers, usedSources } from '../../tree/index.ts';
 import { asText, defineCommand, manyOf } from '../command.ts';
 import type { CliContext } from '../context.ts';
@@ -16,8 +15,6 @@ type Flags = {
   readonly output?: string;
   readonly force: boolean;
 };
-
-const HASH_CHUNK = 4 << 20;
 
 export default defineCommand<Flags, string[]>({
   name: 'merge',
@@ -97,15 +94,6 @@ function nameOwnData(
   if (!usedSources(image.tree).includes(own)) return;
   own.digest = hashSource(image.data(0), signal);
   owners.set(own, image);
-}
-
-function hashSource(source: ByteSource, signal: AbortSignal): string {
-  const hash = createHash('sha256');
-  for (let at = 0; at < source.size; at += HASH_CHUNK) {
-    signal.throwIfAborted();
-    hash.update(source.read(at, Math.min(HASH_CHUNK, source.size - at)));
-  }
-  return `sha256:${hash.digest('hex')}`;
 }
 
 interface Device {
