@@ -1,5 +1,6 @@
 /** `veneer mount --format udf` in guests: the same tree as by EROFS, with sidecars as files and in memory, hostile layers too. */
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { after, describe, it } from 'node:test';
 import type { DoctorReport } from '../../src/mount/doctor.ts';
 import { CliLab } from '../e2e/run-veneer.ts';
@@ -21,6 +22,7 @@ import { TREE_FUNCTION } from '../support/vm-tree.ts';
 import { makeExt4, makeVeneerDisk, USE_VENEER, VENEER_MEMORY } from '../support/vm-veneer.ts';
 
 const KERNELS: readonly VmKernel[] = ['bookworm', 'sid'];
+const PING = patterned(70_000, 1);
 const CAPABILITY = '\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0';
 
 const LAYERS = [
@@ -30,7 +32,7 @@ const LAYERS = [
     file('d/linked', patterned(5000, 3)),
     dir('o/'),
     file('o/hidden', 'hidden'),
-    file('ping', patterned(70_000, 1), { mode: 0o755, xattrs: { 'security.capability': CAPABILITY } }),
+    file('ping', PING, { mode: 0o755, xattrs: { 'security.capability': CAPABILITY } }),
     file('fine', 'to the nanosecond', { mtimeNsec: 123_456_789 }),
     device('null', 'char', 1, 3),
     fifo('fifo'),
@@ -73,6 +75,15 @@ look erofs --layers
 look udf '--format udf'
 look udf-layers '--format udf --layers'
 look udf-rw '--format udf --rw'
+# what was written over UDF is there over EROFS too, also of files that only changed their mode
+section upper
+mkdir /up; mount -t tmpfs none /up
+veneer mount --format udf --rw=/up app:1 /mnt/a >/dev/null
+chmod 700 /mnt/a/ping; echo , and more >>/mnt/a/fine
+veneer umount /mnt/a >/dev/null; settle
+veneer mount --rw=/up app:1 /mnt/a >/dev/null
+stat -c %a /mnt/a/ping; sha256sum </mnt/a/ping; cat /mnt/a/fine
+veneer umount /mnt/a >/dev/null; settle; umount /up
 section memory-kernel
 rm "$(find /lib/modules -name erofs.ko)" 2>/dev/null || true; umount -a -t erofs; rmmod erofs 2>&1; depmod -a
 grep -c erofs /proc/filesystems || true
@@ -113,6 +124,8 @@ describe('veneer mount --format udf', () => {
       const byErofs = sections.get('erofs')!;
       assert.match(byErofs, /security\.capability=/);
       assert.ok(!byErofs.includes(EVIL));
+      const digest = createHash('sha256').update(PING).digest('hex');
+      assert.equal(sections.get('upper'), `700\n${digest}  -\nto the nanosecond, and more\n`);
       assert.equal(sections.get('memory-kernel')!.trim(), '0', 'EROFS is gone');
       for (const name of ['udf', 'udf-layers', 'udf-rw', 'memory']) {
         assert.equal(sections.get(name), byErofs, name);
