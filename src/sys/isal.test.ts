@@ -101,6 +101,19 @@ describe('ISA-L', () => {
     }
   });
 
+  test('refuses reserved header flags', (t) => {
+    if (!requireIsal(t)) return;
+    for (const flags of [0x20, 0x40, 0x80, 0xe0, 0x22]) {
+      const member = gzipSync(text);
+      member[3] = flags;
+      for (const input of [member, Buffer.concat([gzipSync(noise), member])]) {
+        for (const size of [1, 1 << 20]) {
+          assert.equal(agree(input, size, `flags ${flags}, chunks of ${size}`), 'compress/corrupt');
+        }
+      }
+    }
+  });
+
   test('of damaged input it says what zlib says', (t) => {
     if (!requireIsal(t)) return;
     const whole = Buffer.concat([gzipSync(noise.subarray(0, 3000)), gzipSync(text)]);

@@ -26,10 +26,11 @@ const ISAL_BLOCK_FINISH = 5;
 /** `crc_flag`: the library parses the gzip header and checks the trailer. */
 const ISAL_GZIP = 1;
 /**
- * Header flag (RFC 1952, 2.3.1): the header has a checksum. ISA-L 2.30 takes it for wrong when the header comes in
- * pieces, so such members are zlib's, and those of which not even the flags are there yet.
+ * Header flags (RFC 1952, 2.3.1) of members that are zlib's, as are those of which not even the flags are there yet.
+ * FHCRC, the header has a checksum: ISA-L 2.30 takes it for wrong when the header comes in pieces. The reserved ones:
+ * ISA-L does not mind them, and a decompressor has to.
  */
-const FHCRC = 2;
+const FOR_ZLIB = 0b1110_0010;
 /** What isal_inflate returns, igzip_lib.h. */
 const REASONS: Readonly<Record<number, string>> = {
   '-1': 'invalid block',
@@ -128,7 +129,7 @@ class IsalInflater implements Inflater {
           this.#ended = true;
           return;
         }
-        if (left < 4 || (input[at + 3]! & FHCRC) !== 0) {
+        if (left < 4 || (input[at + 3]! & FOR_ZLIB) !== 0) {
           this.#rest = makeInflater('gzip');
           if (this.#rest === null) throw corrupt('gzip', 'its header cannot be read here');
           return yield* this.#rest.push(input.subarray(at));
