@@ -16,6 +16,8 @@ if (process.argv[2] === '--version' && process.argv.length === 3) {
 } else if (Number.parseInt(process.versions.node, 10) < WANTED_MAJOR) {
   runWithNewerNode();
 } else {
+  // It is for this start only, not for whatever is started from here.
+  delete process.env.VENEER_LAUNCHED;
   hideKnownWarnings();
   useCompileCache();
   const built = join(project, 'dist/bundle/main.cjs');
@@ -28,9 +30,10 @@ if (process.argv[2] === '--version' && process.argv.length === 3) {
 function runWithNewerNode() {
   const node = process.env.VENEER_LAUNCHED ? undefined : findNode(dirname(self));
   if (node === undefined) {
+    const isClone = existsSync(join(project, 'package-lock.json'));
     process.stderr.write(
       `veneer: Cannot start: this is Node ${process.versions.node}, and veneer needs Node ${WANTED_MAJOR} or newer\n` +
-        `hint: install Node ${WANTED_MAJOR}, or run "npm ci" in ${project}, which brings one along\n`,
+        `hint: install Node ${WANTED_MAJOR}${isClone ? `, or run "npm ci" in ${project}, which brings one along` : ''}\n`,
     );
     process.exitCode = 1;
     return;
@@ -71,15 +74,20 @@ function hideKnownWarnings() {
   };
 }
 
-/** Compiled code is cached in the user's own cache folder; one that somebody else owns is not trusted. */
+/**
+ * Compiled code is cached in the user's own cache folder. One that somebody else owns is not trusted, nor is anything
+ * made in somebody else's home: root with a user's HOME would leave folders there that the user cannot write to.
+ */
 function useCompileCache() {
   const base = process.env.XDG_CACHE_HOME || (process.env.HOME && join(process.env.HOME, '.cache'));
   if (!base || typeof module_.enableCompileCache !== 'function') return;
   try {
+    const me = process.getuid();
+    if ((statSync(base, { throwIfNoEntry: false }) ?? statSync(dirname(base))).uid !== me) return;
     const folder = join(base, 'veneer', 'compile');
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     const { uid, mode } = statSync(folder);
-    if (uid === process.getuid() && (mode & 0o022) === 0) module_.enableCompileCache(folder);
+    if (uid === me && (mode & 0o022) === 0) module_.enableCompileCache(folder);
   } catch {
     // A cache is only a help: a read-only home must not stop the command.
   }

@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   chmodSync,
+  chownSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -524,6 +525,19 @@ printf '%s\\n' "\${COMPREPLY[@]}"`;
         rmSync(directory, { recursive: true, force: true });
       }
     });
+  });
+
+  it('nothing is made in the home of somebody else', async (t) => {
+    if (process.getuid?.() !== 0) return t.skip('not root');
+    const home = lab.path('home');
+    mkdirSync(home);
+    const env = { HOME: home };
+    await lab.veneer(['images'], { env });
+    assert.deepEqual(readdirSync(home), ['.cache'], 'but in the own home');
+    rmSync(join(home, '.cache'), { recursive: true });
+    chownSync(home, NOBODY, NOBODY);
+    await lab.veneer(['images'], { env });
+    assert.deepEqual(readdirSync(home), []);
   });
 
   it('an old Node starts the new one, or says what to install', async (t) => {
