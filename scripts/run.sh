@@ -65,7 +65,7 @@ bundle() {
 
 ensure_build() {
   stamp=dist/.built
-  if [ -f "$stamp" ] && [ -z "$(find src package.json tsconfig.json tsconfig.build.json -newer "$stamp" -print -quit)" ]; then
+  if [ -f "$stamp" ] && [ -z "$(find src scripts/run.sh package.json package-lock.json tsconfig.json tsconfig.build.json -newer "$stamp" -print -quit)" ]; then
     return
   fi
   say "building dist/"

@@ -4,7 +4,7 @@
  * `verify`'s.)
  *
  * Hashing is for files that changed. Beside the image stands, in NAME.checked, which digest its inode had at which
- * change time; no write, truncation, replacement or restored backup leaves all of that as it was. What goes around the
+ * change time; no write(2), truncation, replacement or restored backup leaves all of that as it was. What goes around the
  * file system (bits that rot on the disk) is `verify`'s and fs-verity's to find. See docs/decisions/0054.
  */
 import { createHash } from 'node:crypto';
