@@ -48,6 +48,7 @@ const FOUND = {
   'fs-verity': true,
   udf: true,
   'dm-verity': true,
+  isal: false,
   'user-namespaces': true,
 };
 
