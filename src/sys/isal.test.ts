@@ -114,6 +114,13 @@ describe('ISA-L', () => {
     }
   });
 
+  test('takes zeros for padding behind a member only', (t) => {
+    if (!requireIsal(t)) return;
+    const damaged = gzipSync(text);
+    damaged[0] = 0;
+    assert.equal(agree(damaged, 1000, 'a zero for the magic'), 'compress/corrupt');
+  });
+
   test('of damaged input it says what zlib says', (t) => {
     if (!requireIsal(t)) return;
     const whole = Buffer.concat([gzipSync(noise.subarray(0, 3000)), gzipSync(text)]);

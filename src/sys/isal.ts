@@ -102,6 +102,7 @@ class IsalInflater implements Inflater {
   readonly #outputAt: bigint;
   /** The next byte begins a member or padding. */
   #between = true;
+  #members = 0;
   /** Padding behind the last member has begun. */
   #ended = false;
   /** Whoever inflates from some member on, because ISA-L would get it wrong. */
@@ -125,7 +126,7 @@ class IsalInflater implements Inflater {
         if (left === 0) return;
         const at = input.length - left;
         // As zlib's gunzip: a zero is padding, anything else has to be another member.
-        if (input[at] === 0) {
+        if (this.#members > 0 && input[at] === 0) {
           this.#ended = true;
           return;
         }
@@ -135,6 +136,7 @@ class IsalInflater implements Inflater {
           return yield* this.#rest.push(input.subarray(at));
         }
         this.#between = false;
+        this.#members++;
         this.#isal.reset(state);
         state.writeUInt32LE(ISAL_GZIP, STATE.crc_flag);
       }
