@@ -20,6 +20,10 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   cat: { brief: 'Print files of an image', load: () => import('./commands/cat.ts') },
   cp: { brief: 'Copy files out of an image', load: () => import('./commands/cp.ts') },
   stat: { brief: 'Show all that is known of a file in an image', load: () => import('./commands/stat.ts') },
+  diff: {
+    brief: 'Tell what changed from one image to another',
+    load: () => import('./commands/diff.ts'),
+  },
   images: { brief: 'List the images in the store', load: () => import('./commands/images.ts') },
   layers: {
     brief: 'List the layers in the store, or of one image',

@@ -1,5 +1,5 @@
 /** Opens what IMAGE names: an image of the store, or an EROFS image file with the files its data stands in. */
-import { closeSync } from 'node:fs';
+import { closeSync, statSync } from 'node:fs';
 import type { ByteSource } from '../bytes/io.ts';
 import { VeneerError } from '../errors.ts';
 import type { FileTree, TreeNode } from '../tree/node.ts';
@@ -16,12 +16,14 @@ export interface OpenImage {
   readonly tree: FileTree;
   /** A regular file's bytes in order, holes as zeros; `end` is exclusive. A chunk may be overwritten by the next. */
   readFile(node: TreeNode, range?: { start?: number; end?: number }): AsyncIterable<Buffer>;
-  close(): void;
-}
-
-export interface OpenImageFile extends OpenImage {
   /** The bytes of `tree.sources[index]`. Throws `cli/no-device` when that device was not given. */
   data(index: number): ByteSource;
+  /**
+   * What every source is, for comparing it with those of other images: the digest in the store; of an image file the
+   * file that was given for it, for the digest in its device table is only claimed. Without that file the claim.
+   */
+  readonly sourceIds: readonly string[];
+  close(): void;
 }
 
 /** Opens the image of every path (each image once) for the time of `work`. */
@@ -34,7 +36,7 @@ export async function withImages<T>(
   const opened = new Map<string, OpenImage>();
   try {
     for (const { image } of paths) {
-      if (!opened.has(image)) opened.set(image, await openImage(context, flags, image));
+      if (!opened.has(image)) opened.set(image, await openImage(context, flags, image, flags.device ?? []));
     }
     return await work(paths.map(({ image }) => opened.get(image)!));
   } finally {
@@ -43,12 +45,12 @@ export async function withImages<T>(
 }
 
 /** What begins like a path is one; anything else is looked for in the store first, then among files. */
-async function openImage(
+export async function openImage(
   context: CliContext,
-  flags: ImageFlags & CommonFlags,
+  flags: CommonFlags,
   image: string,
+  devices: readonly string[],
 ): Promise<OpenImage> {
-  const devices = flags.device ?? [];
   if (namesFile(image, devices)) return openImageFile(image, devices);
   try {
     return await openStoredImage(storeRoot(flags, context.env), image);
@@ -70,6 +72,8 @@ async function openStoredImage(root: string, image: string): Promise<OpenImage> 
       name: record.name,
       tree: opened.tree,
       readFile: opened.readFile,
+      data: opened.data,
+      sourceIds: opened.tree.sources.map(({ digest }) => digest),
       close() {
         opened.close();
         store.close();
@@ -82,7 +86,7 @@ async function openStoredImage(root: string, image: string): Promise<OpenImage> 
 }
 
 /** An EROFS file: `devices` are the files of its device table, in order. */
-export async function openImageFile(path: string, devices: readonly string[]): Promise<OpenImageFile> {
+export async function openImageFile(path: string, devices: readonly string[]): Promise<OpenImage> {
   const { ErofsReader } = await import('../erofs/reader.ts');
   const { fileSource } = await import('../store/data-files.ts');
   const descriptors: number[] = [];
@@ -107,11 +111,28 @@ export async function openImageFile(path: string, devices: readonly string[]): P
     const sources: ByteSource[] = [primary];
     const data = (index: number): ByteSource =>
       (sources[index] ??= openDevice(path, tree, devices, index, open));
-    return { name: path, tree, data, readFile: (node, range) => readFile(data, node, range), close };
+    const sourceIds = tree.sources.map(({ digest }, index) => {
+      const file = index === 0 ? path : devices[index - 1];
+      return file === undefined ? digest : fileId(file);
+    });
+    return {
+      name: path,
+      tree,
+      data,
+      sourceIds,
+      readFile: (node, range) => readFile(data, node, range),
+      close,
+    };
   } catch (error) {
     close();
     throw error;
   }
+}
+
+/** The same for one file under several names; '' when it is not there, which its opening will tell. */
+function fileId(path: string): string {
+  const facts = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return facts === undefined ? '' : `inode ${facts.dev}:${facts.ino}`;
 }
 
 function openDevice(

@@ -2,6 +2,7 @@
 import { closeSync, read as readCallback } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import type { ByteSource } from '../bytes/io.ts';
 import { ErofsReader } from '../erofs/reader.ts';
 import { VeneerError } from '../errors.ts';
 import { fileExtents } from '../tree/file-data.ts';
@@ -24,6 +25,8 @@ export interface OpenImage {
   readonly tree: FileTree;
   /** The bytes of a regular file in order; holes come as zeros. `end` is exclusive. */
   readFile(node: TreeNode, range?: { start?: number; end?: number }): AsyncGenerator<Buffer>;
+  /** The bytes of `tree.sources[index]`, read synchronously. */
+  data(index: number): ByteSource;
   close(): void;
 }
 
@@ -50,10 +53,18 @@ export async function openTree(store: Store, image: Pick<ImageRecord, 'layers'>)
     files.addFile(record.image.digest, path);
     for (const source of tree.sources) {
       if (source.kind === 'erofs' && source.digest === '') source.digest = record.image.digest;
-      files.open(source);
     }
     const open = files;
-    return { tree, readFile: (node, range) => readNode(open, tree, node, range), close: () => open.close() };
+    const sources = tree.sources.map((source) => {
+      const { fd, path: file } = open.open(source);
+      return fileSource(fd, file);
+    });
+    return {
+      tree,
+      readFile: (node, range) => readNode(open, tree, node, range),
+      data: (index) => sources[index]!,
+      close: () => open.close(),
+    };
   } catch (error) {
     files?.close();
     throw storeError('open the image', error);

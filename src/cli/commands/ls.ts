@@ -5,6 +5,7 @@ import { formatTime } from '../../progress/units.ts';
 import { S_IFDIR, S_IFLNK, type TreeNode } from '../../tree/node.ts';
 import { joinPath } from '../../tree/path.ts';
 import { countLinks } from '../../tree/walk.ts';
+import { Batch } from '../batch.ts';
 import { defineCommand, manyOf } from '../command.ts';
 import type { CliContext } from '../context.ts';
 import { findNode } from '../find-node.ts';
@@ -29,9 +30,6 @@ interface Entry {
   readonly path: string;
   readonly node: TreeNode;
 }
-
-/** Lines are written in batches of about this many chars: one write a line would be slow, one for all would be large. */
-const BATCH = 1 << 16;
 
 export default defineCommand<Flags, string[]>({
   name: 'ls',
@@ -93,12 +91,13 @@ class Lister {
   readonly #image: OpenImage;
   readonly #flags: Flags;
   readonly #links: Map<TreeNode, number>;
-  #pending = '';
+  readonly #batch: Batch;
 
   constructor(context: CliContext, image: OpenImage, flags: Flags) {
     this.#context = context;
     this.#image = image;
     this.#flags = flags;
+    this.#batch = new Batch(context.out);
     this.#links = flags.long || context.out.json ? countLinks(image.tree) : new Map();
   }
 
@@ -111,10 +110,11 @@ class Lister {
     if (!isType(node, S_IFDIR) || this.#flags.directory) {
       await this.#print([{ name: path, path: clean, node }]);
     } else {
-      if (several && this.#hasHeadings()) await this.#write(`${again ? '\n' : ''}${this.#heading(target)}`);
+      if (several && this.#hasHeadings())
+        await this.#batch.write(`${again ? '\n' : ''}${this.#heading(target)}`);
       await this.#listDirectory(clean, node, path);
     }
-    await this.#flush();
+    await this.#batch.flush();
   }
 
   #hasHeadings(): boolean {
@@ -131,7 +131,7 @@ class Lister {
     let first = true;
     for (let next = todo.pop(); next !== undefined; next = todo.pop()) {
       if (this.#flags.recursive && this.#hasHeadings()) {
-        await this.#write(`${first ? '' : '\n'}${this.#context.out.nameBytes(next.name)}:\n`);
+        await this.#batch.write(`${first ? '' : '\n'}${this.#context.out.nameBytes(next.name)}:\n`);
       }
       first = false;
       const entries = this.#entries(next);
@@ -158,21 +158,21 @@ class Lister {
     const { out } = this.#context;
     if (out.json) {
       for (const { path, node } of entries) {
-        await this.#write(`${JSON.stringify(nodeJson(`/${path}`, node, this.#nlink(node)))}\n`, 'utf8');
+        await this.#batch.json(nodeJson(`/${path}`, node, this.#nlink(node)));
       }
     } else if (out.quiet) {
       return;
     } else if (this.#flags.null) {
-      for (const { path } of entries) await this.#write(`/${path}\0`);
+      for (const { path } of entries) await this.#batch.write(`/${path}\0`);
     } else if (this.#flags.long) {
       const columns = alignColumns(
         entries.map((entry) => this.#columns(entry)),
         [1, 2, 3, 4],
       );
       for (const [index, entry] of entries.entries())
-        await this.#write(`${columns[index]}  ${this.#longName(entry)}\n`);
+        await this.#batch.write(`${columns[index]}  ${this.#longName(entry)}\n`);
     } else {
-      for (const { name } of entries) await this.#write(`${out.nameBytes(name)}\n`);
+      for (const { name } of entries) await this.#batch.write(`${out.nameBytes(name)}\n`);
     }
   }
 
@@ -197,18 +197,5 @@ class Lister {
 
   #nlink(node: TreeNode): number {
     return this.#links.get(node) ?? 1;
-  }
-
-  /** `text` is a byte string unless `encoding` says otherwise. */
-  async #write(text: string, encoding: 'latin1' | 'utf8' = 'latin1'): Promise<void> {
-    this.#pending += encoding === 'latin1' ? text : Buffer.from(text).toString('latin1');
-    if (this.#pending.length >= BATCH) await this.#flush();
-  }
-
-  async #flush(): Promise<void> {
-    if (this.#pending === '') return;
-    const chunk = Buffer.from(this.#pending, 'latin1');
-    this.#pending = '';
-    await this.#context.out.bytes(chunk);
   }
 }

@@ -6,7 +6,7 @@ import { hashSource } from '../../store/plain-tar.ts';
 import { type DataSource, mergeLayers, usedSources } from '../../tree/index.ts';
 import { asText, defineCommand, manyOf } from '../command.ts';
 import type { CliContext } from '../context.ts';
-import { type OpenImageFile, openImageFile } from '../open-image.ts';
+import { type OpenImage, openImageFile } from '../open-image.ts';
 import { FORCE_FLAG, withOutputs } from '../output-file.ts';
 import { usageError } from '../parse.ts';
 import { alignColumns } from '../table.ts';
@@ -48,11 +48,11 @@ has to name them; the device table carries their digests.`,
   async run(context, flags, ...paths) {
     const { output } = flags;
     if (output === undefined) throw usageError('merge', '-o FSMETA is missing');
-    const images: OpenImageFile[] = [];
+    const images: OpenImage[] = [];
     try {
       for (const path of paths) images.push(await openImageFile(path, []));
       await withOutputs([output], { force: flags.force, signal: context.signal }, async ([file]) => {
-        const owners = new Map<DataSource, OpenImageFile>();
+        const owners = new Map<DataSource, OpenImage>();
         for (const image of images) nameOwnData(image, owners, context.signal);
         const merged = mergeLayers(images.map(({ tree }) => tree));
         const plan = planImage(merged, { blockSize: fittingBlockSize(usedSources(merged)) });
@@ -86,8 +86,8 @@ has to name them; the device table carries their digests.`,
 
 /** An image that holds data itself becomes a device: its slot carries the digest of the file. */
 function nameOwnData(
-  image: OpenImageFile,
-  owners: Map<DataSource, OpenImageFile>,
+  image: OpenImage,
+  owners: Map<DataSource, OpenImage>,
   signal: AbortSignal,
 ): void {
   const own = image.tree.sources[0]!;
