@@ -11,7 +11,8 @@ import { StoredImage } from './stored-image.ts';
 import { snapshotDirectory } from './tree-snapshot.ts';
 import { assertSameSnapshot } from './tree-snapshot-diff.ts';
 
-const CORPUS = process.env.VENEER_CORPUS ?? fileURLToPath(new URL('../../.cache/corpus', import.meta.url));
+export const CORPUS =
+  process.env.VENEER_CORPUS ?? fileURLToPath(new URL('../../.cache/corpus', import.meta.url));
 /** Larger images are unpacked to disk. */
 const IN_MEMORY = 256 << 20;
 

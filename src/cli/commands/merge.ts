@@ -85,11 +85,7 @@ has to name them; the device table carries their digests.`,
 });
 
 /** An image that holds data itself becomes a device: its slot carries the digest of the file. */
-function nameOwnData(
-  image: OpenImage,
-  owners: Map<DataSource, OpenImage>,
-  signal: AbortSignal,
-): void {
+function nameOwnData(image: OpenImage, owners: Map<DataSource, OpenImage>, signal: AbortSignal): void {
   const own = image.tree.sources[0]!;
   if (!usedSources(image.tree).includes(own)) return;
   own.digest = hashSource(image.data(0), signal);
