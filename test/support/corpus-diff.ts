@@ -41,7 +41,7 @@ export async function checkCorpusDiff(t: TestContext, old: string, now: string):
     const told = await lab.veneer(['diff', '--json', '--no-renames', old, now]);
     assert.equal(told.code, 0, told.stderr);
     const lines = parseLines(told.text).filter(({ differs }) => String(differs) !== 'links');
-    assert.deepEqual(lines.map(({ change, path }) => `${change} ${path}`).sort(), expected);
+    assert.deepEqual(lines.map((line) => `${line.change} ${exactPath(line)}`).sort(), expected);
     t.diagnostic(`${expected.length} changes`);
   } finally {
     await mounts.close();
@@ -49,13 +49,19 @@ export async function checkCorpusDiff(t: TestContext, old: string, now: string):
   }
 }
 
-/** `KIND /PATH`, sorted. */
+/** The path in a line of JSON, as a byte string. */
+export function exactPath({ path, pathBase64 }: Record<string, unknown>): string {
+  const bytes =
+    pathBase64 === undefined ? Buffer.from(String(path)) : Buffer.from(String(pathBase64), 'base64');
+  return bytes.toString('latin1');
+}
+
+/** `KIND /PATH`, sorted; byte strings. */
 function compareSnapshots(old: Snapshot, now: Snapshot): string[] {
   const lines: string[] = [];
   for (const path of new Set([...old.keys(), ...now.keys()])) {
     const kind = kindOf(old.get(path), now.get(path));
-    const name = Buffer.from(path, 'latin1').toString();
-    if (kind !== null) lines.push(`${kind} /${name}`);
+    if (kind !== null) lines.push(`${kind} /${path}`);
   }
   return lines.sort();
 }
