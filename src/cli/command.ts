@@ -5,11 +5,11 @@
 import {
   type BaseFlags,
   buildCommand,
-  type Command,
   type CommandContext,
   type TypedCommandParameters,
 } from '@stricli/core';
 import type { CliContext, CommonFlags } from './context.ts';
+import { type ParsedWords, type Parser, readWords } from './parse.ts';
 
 /** A command line and what it does. */
 export type Example = readonly [commandLine: string, effect: string];
@@ -56,8 +56,8 @@ export interface CliCommand {
   readonly digits: Readonly<Record<string, string>>;
   readonly flags: Readonly<Record<string, FlagFacts>>;
   readonly aliases: Readonly<Record<string, string>>;
-  /** The parser's form of it: parses into `onParsed`, does no work. */
-  parser(onParsed: (flags: CommonFlags, args: readonly unknown[]) => void): Command<CommandContext>;
+  /** Reads the words behind its name: {@link readWords}, or a way of its own. Throws `cli/usage`. */
+  read(words: readonly string[]): ParsedWords | Promise<ParsedWords>;
   run(context: CliContext, flags: CommonFlags, args: readonly unknown[]): Promise<number | undefined>;
 }
 
@@ -71,7 +71,7 @@ export interface FlagFacts {
   readonly optional?: boolean;
 }
 
-const COMMON = {
+export const COMMON = {
   json: {
     kind: 'boolean',
     brief: 'Print one JSON object a result, and errors as JSON',
@@ -101,7 +101,7 @@ export function defineCommand<FLAGS extends BaseFlags, const ARGS extends BaseAr
   };
   const flags: Record<string, FlagFacts> = { ...own.flags, ...COMMON, ...(definition.noRoot ? {} : ROOT) };
   const aliases = { ...own.aliases, q: 'quiet' };
-  return {
+  const command: CliCommand = {
     name: definition.name,
     brief: definition.brief,
     usage: definition.usage,
@@ -112,17 +112,20 @@ export function defineCommand<FLAGS extends BaseFlags, const ARGS extends BaseAr
     digits: definition.digits ?? {},
     flags,
     aliases,
-    parser(onParsed) {
-      return buildCommand({
-        docs: { brief: definition.brief },
-        parameters: { ...definition.parameters, flags, aliases } as never,
-        func: (parsed: CommonFlags, ...args: unknown[]) => onParsed(parsed, args),
-      });
+    read(words) {
+      const parser: Parser = (onParsed) =>
+        buildCommand({
+          docs: { brief: definition.brief },
+          parameters: { ...definition.parameters, flags, aliases } as never,
+          func: (parsed: CommonFlags, ...args: unknown[]) => onParsed(parsed, args),
+        });
+      return readWords(command, parser, words);
     },
     run(context, parsed, args) {
       return definition.run(context, parsed as FLAGS & CommonFlags, ...(args as unknown as ARGS));
     },
   };
+  return command;
 }
 
 /** Text flags and arguments are taken as they are. */

@@ -6,10 +6,42 @@ import type { CliCommand } from './command.ts';
 
 export interface CommandEntry {
   readonly brief: string;
+  /** Other names for it. */
+  readonly aliases?: readonly string[];
   load(): Promise<{ readonly default: CliCommand }>;
 }
 
-export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
+/** A command whose first argument is a command. */
+export interface CommandFamily {
+  readonly brief: string;
+  readonly commands: CommandTable;
+}
+
+export type CommandTable = Readonly<Record<string, CommandEntry | CommandFamily>>;
+
+/** umoci's. Help and completion show the short names. */
+const IMAGE_COMMANDS: CommandTable = {
+  init: { brief: 'Make an empty OCI layout', load: () => import('./commands/image/init.ts') },
+  new: { brief: 'Put an image without layers into a layout', load: () => import('./commands/image/new.ts') },
+  ls: { brief: 'List the tags of a layout', aliases: ['list'], load: () => import('./commands/image/ls.ts') },
+  tag: { brief: 'Give an image of a layout one more tag', load: () => import('./commands/image/tag.ts') },
+  rm: {
+    brief: 'Take a tag out of a layout',
+    aliases: ['remove'],
+    load: () => import('./commands/image/rm.ts'),
+  },
+  gc: {
+    brief: 'Delete blobs that no tag of a layout needs',
+    load: () => import('./commands/image/gc.ts'),
+  },
+  stat: { brief: 'Show what a layout says of an image', load: () => import('./commands/image/stat.ts') },
+  config: {
+    brief: 'Change what an image says of itself',
+    load: () => import('./commands/image/config.ts'),
+  },
+};
+
+export const COMMANDS: CommandTable = {
   pull: { brief: 'Fetch an image into the store, ready to mount', load: () => import('./commands/pull.ts') },
   mount: { brief: 'Mount an image', load: () => import('./commands/mount.ts') },
   umount: {
@@ -50,5 +82,34 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     brief: 'Make one virtual disk of an image, or look into one',
     load: () => import('./commands/disk.ts'),
   },
+  image: { brief: "umoci's commands and flags, on an OCI layout", commands: IMAGE_COMMANDS },
   completion: { brief: 'Print a shell completion script', load: () => import('./commands/completion.ts') },
 };
+
+export const isFamily = (entry: CommandEntry | CommandFamily): entry is CommandFamily => 'commands' in entry;
+
+/** Every command under its full name (`image ls`). */
+export function allCommands(
+  table: CommandTable = COMMANDS,
+  before = '',
+): [name: string, entry: CommandEntry][] {
+  return Object.entries(table).flatMap(([word, entry]): [string, CommandEntry][] =>
+    isFamily(entry) ? allCommands(entry.commands, `${before}${word} `) : [[before + word, entry]],
+  );
+}
+
+/** Every family under its full name. */
+export function allFamilies(
+  table: CommandTable = COMMANDS,
+  before = '',
+): [name: string, family: CommandFamily][] {
+  return Object.entries(table).flatMap(([word, entry]): [string, CommandFamily][] =>
+    isFamily(entry) ? [[before + word, entry], ...allFamilies(entry.commands, `${before}${word} `)] : [],
+  );
+}
+
+/** The command or family of that name in a table. */
+export function findCommand(table: CommandTable, name: string): CommandEntry | CommandFamily | undefined {
+  if (Object.hasOwn(table, name)) return table[name];
+  return Object.values(table).find((entry) => !isFamily(entry) && entry.aliases?.includes(name));
+}

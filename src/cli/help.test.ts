@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { COMMANDS } from './commands.ts';
-import { commandHelp, rootHelp } from './help.ts';
-import { parseWords } from './parse.ts';
+import { allCommands, allFamilies, COMMANDS } from './commands.ts';
+import { commandHelp, familyHelp, rootHelp } from './help.ts';
 
 describe('help', () => {
   it('lists every command', () => {
@@ -12,7 +11,19 @@ describe('help', () => {
     }
   });
 
-  for (const [name, entry] of Object.entries(COMMANDS)) {
+  it('lists the commands of every family', () => {
+    const families = allFamilies();
+    assert.ok(families.some(([name]) => name === 'image'));
+    for (const [name, family] of families) {
+      const help = familyHelp(name, family);
+      for (const [word, { brief }] of Object.entries(family.commands)) {
+        const row = new RegExp(`^  ${word} +${brief.replace(/[.?()]/g, '\\$&')}$`, 'm');
+        assert.match(help, row);
+      }
+    }
+  });
+
+  for (const [name, entry] of allCommands()) {
     it(`${name}: usage, flags, and examples that parse`, async () => {
       const command = (await entry.load()).default;
       assert.equal(command.name, name);
@@ -30,9 +41,10 @@ describe('help', () => {
           .split(/ (?:[|<>]|&&)/)[0]!
           .trim()
           .split(/ +/);
-        const other = COMMANDS[words.shift()!];
+        const typed = words.join(' ');
+        const other = allCommands().find(([full]) => typed === full || typed.startsWith(`${full} `));
         assert.ok(other !== undefined, line);
-        await parseWords((await other.load()).default, words);
+        await (await other[1].load()).default.read(words.slice(other[0].split(' ').length));
       }
     });
 

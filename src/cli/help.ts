@@ -1,6 +1,6 @@
 /** Help texts, made from the definitions. */
 import type { CliCommand, FlagFacts } from './command.ts';
-import { COMMANDS } from './commands.ts';
+import { COMMANDS, type CommandFamily } from './commands.ts';
 import { alignColumns } from './table.ts';
 
 const kebab = (name: string): string => name.replace(/[A-Z]/g, (char) => `-${char.toLowerCase()}`);
@@ -32,6 +32,24 @@ function flagRows(command: CliCommand): string[] {
   });
   rows.push(['-h, --help', 'Print this help']);
   return alignColumns(rows).map((row) => `  ${row}`);
+}
+
+/** The commands of a family. */
+export function familyHelp(name: string, { brief, commands }: CommandFamily): string {
+  const rows = Object.entries(commands).map(([word, entry]) => [word, entry.brief]);
+  return `${[
+    'Usage:',
+    `  veneer ${name} COMMAND [FLAGS]`,
+    '',
+    brief,
+    '',
+    'Commands:',
+    ...alignColumns(rows).map((row) => `  ${row}`),
+    '',
+    'Examples:',
+    `  # flags and examples of a command`,
+    `  veneer ${name} ${Object.keys(commands)[0]} --help`,
+  ].join('\n')}\n`;
 }
 
 export function rootHelp(): string {

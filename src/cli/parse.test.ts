@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { asText, defineCommand, manyOf } from './command.ts';
-import { parseWords } from './parse.ts';
 
 type Flags = {
   readonly long: boolean;
@@ -37,7 +36,7 @@ const command = defineCommand<Flags, string[]>({
 });
 
 const parse = async (...words: string[]) => {
-  const { flags, args } = await parseWords(command, words);
+  const { flags, args } = await command.read(words);
   return { ...(flags as unknown as Flags), root: flags.root, json: flags.json, args };
 };
 

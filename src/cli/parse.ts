@@ -3,6 +3,8 @@ import {
   AliasNotFoundError,
   ArgumentParseError,
   buildApplication,
+  type Command,
+  type CommandContext,
   EnumValidationError,
   FlagNotFoundError,
   run,
@@ -21,11 +23,20 @@ export interface ParsedWords {
   readonly args: readonly unknown[];
 }
 
+/** The parser's form of a command: parses into `onParsed`, does no work. */
+export type Parser = (
+  onParsed: (flags: CommonFlags, args: readonly unknown[]) => void,
+) => Command<CommandContext>;
+
 /** @throws VeneerError `cli/usage` that says which word is wrong. */
-export async function parseWords(command: CliCommand, words: readonly string[]): Promise<ParsedWords> {
+export async function readWords(
+  command: CliCommand,
+  makeParser: Parser,
+  words: readonly string[],
+): Promise<ParsedWords> {
   let parsed: ParsedWords | undefined;
   const complaints: string[] = [];
-  const parser = command.parser((flags, args) => {
+  const parser = makeParser((flags, args) => {
     parsed = { flags, args };
   });
   const text = { ...text_en, exceptionWhileParsingArguments: (error: unknown) => explain(error) };

@@ -4,7 +4,7 @@ import * as v from 'valibot';
 import { VeneerError } from '../errors.ts';
 import type { Descriptor } from './descriptor.ts';
 import { parseDigest } from './digest.ts';
-import { parseImageIndex } from './image-index.ts';
+import { type ImageIndex, parseImageIndex } from './image-index.ts';
 import { MAX_MANIFEST_BYTES, parseDocument } from './json.ts';
 import { DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST } from './media-type.ts';
 import { directoryFiles, type NamedFiles, readRange, streamRange } from './named-files.ts';
@@ -23,7 +23,7 @@ export interface LayoutChoice {
   readonly digest?: string;
 }
 
-const REF_NAME = 'org.opencontainers.image.ref.name';
+export const REF_NAME = 'org.opencontainers.image.ref.name';
 const CONTAINERD_NAME = 'io.containerd.image.name';
 
 const layoutSchema = v.object({
@@ -65,14 +65,7 @@ export async function openLayoutFiles(
   { place, baseName, fullNames }: LayoutPlace,
   choice: LayoutChoice,
 ): Promise<ImageSource> {
-  parseDocument(
-    layoutSchema,
-    await readFile(files, place, 'oci-layout', 4096),
-    4096,
-    `oci-layout in ${place}`,
-  );
-  const indexBytes = await readFile(files, place, 'index.json', MAX_MANIFEST_BYTES);
-  const index = parseImageIndex(indexBytes, OCI_INDEX, `index.json in ${place}`);
+  const { index } = await readLayoutIndex(files, place);
 
   const locate = (descriptor: Descriptor): Promise<FileRange> => locateBlob(files, place, descriptor);
   const read: ReadDocument = async (descriptor, limit, what) =>
@@ -94,6 +87,21 @@ export async function openLayoutFiles(
     locateBlob: locate,
     close: () => files.close(),
   };
+}
+
+/** The index.json of a layout, read and checked: parsed, and its bytes. */
+export async function readLayoutIndex(
+  files: NamedFiles,
+  place: string,
+): Promise<{ readonly index: ImageIndex; readonly bytes: Buffer }> {
+  parseDocument(
+    layoutSchema,
+    await readFile(files, place, 'oci-layout', 4096),
+    4096,
+    `oci-layout in ${place}`,
+  );
+  const bytes = await readFile(files, place, 'index.json', MAX_MANIFEST_BYTES);
+  return { index: parseImageIndex(bytes, OCI_INDEX, `index.json in ${place}`), bytes };
 }
 
 /**
@@ -184,7 +192,12 @@ function shortName(entries: readonly Descriptor[], choice: LayoutChoice, baseNam
   return `${baseName}:${tag === '' ? 'latest' : tag}`;
 }
 
-async function locateBlob(files: NamedFiles, place: string, descriptor: Descriptor): Promise<FileRange> {
+/** Where a blob of a layout stands; its size is the descriptor's. */
+export async function locateBlob(
+  files: NamedFiles,
+  place: string,
+  descriptor: Descriptor,
+): Promise<FileRange> {
   const range = await files.locate(blobPath(descriptor.digest));
   if (range === null)
     throw new VeneerError(
@@ -200,7 +213,8 @@ async function locateBlob(files: NamedFiles, place: string, descriptor: Descript
   return range;
 }
 
-function blobPath(digest: string): string {
+/** Relative to the layout. */
+export function blobPath(digest: string): string {
   const { algorithm, hex } = parseDigest(digest);
   return `blobs/${algorithm}/${hex}`;
 }

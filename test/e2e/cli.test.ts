@@ -383,14 +383,17 @@ printf '%s\\n' "\${COMPREPLY[@]}"`;
       assert.equal(ran.stderr, '', line);
       return ran.text.trimEnd().split('\n');
     };
-    assert.deepEqual(await complete('veneer im'), ['images']);
+    assert.deepEqual(await complete('veneer images'), ['images']);
+    assert.deepEqual(await complete('veneer image t'), ['tag']);
+    assert.deepEqual(await complete('veneer image ls --lay'), ['--layout']);
+    assert.deepEqual(await complete('veneer ls --lay'), ['']);
     assert.deepEqual(await complete('veneer ls --rec'), ['--recursive']);
     assert.deepEqual(await complete('veneer ls -l te'), ['test:1']);
     assert.deepEqual(await complete('veneer ls test:'), ['1']);
     assert.deepEqual(await complete('veneer pull --progress js'), ['json']);
     assert.deepEqual(await complete('veneer completion z'), ['zsh']);
     assert.deepEqual(await complete('veneer pull --progress=pl'), ['plain']);
-    assert.deepEqual(await complete('veneer --root / --json im'), ['images']);
+    assert.deepEqual(await complete('veneer --root / --json imag'), ['images', 'image']);
     assert.deepEqual(await complete('veneer nosuchcommand '), ['']);
     // A name is text and never run, neither now nor when the line is.
     const evil = lab.path('evil');
@@ -415,11 +418,15 @@ printf '%s\\n' "\${COMPREPLY[@]}"`;
         .split('\n')
         .map((row) => row.split('\t')[0]!);
     };
-    assert.deepEqual(await complete('veneer im'), ['images']);
+    assert.deepEqual(await complete('veneer images'), ['images']);
+    assert.deepEqual(await complete('veneer image t'), ['tag']);
+    assert.deepEqual(await complete('veneer image --json t'), ['tag']);
+    assert.deepEqual(await complete('veneer image ls --lay'), ['--layout']);
+    assert.deepEqual(await complete('veneer ls --lay'), ['']);
     assert.deepEqual(await complete('veneer ls --rec'), ['--recursive']);
     assert.deepEqual(await complete('veneer cat test:'), ['test:1']);
     assert.deepEqual(await complete('veneer pull --progress js'), ['json']);
-    assert.deepEqual(await complete('veneer --json im'), ['images']);
+    assert.deepEqual(await complete('veneer --json imag'), ['image', 'images']);
   });
 
   it('zsh completion, in zsh', async (t) => {
@@ -437,12 +444,14 @@ printf '%s\\n' "\${COMPREPLY[@]}"`;
       assert.equal(ran.code, 0, ran.stderr);
       return ran.text.trimEnd();
     };
-    assert.equal(await complete('veneer im'), 'veneer images');
+    assert.equal(await complete('veneer images'), 'veneer images');
+    assert.equal(await complete('veneer image t'), 'veneer image tag');
+    assert.equal(await complete('veneer image ls --lay'), 'veneer image ls --layout=');
     assert.equal(await complete('veneer ls --rec'), 'veneer ls --recursive');
     assert.equal(await complete('veneer cat test:'), 'veneer cat test:1');
     assert.equal(await complete('veneer pull --progress js'), 'veneer pull --progress json');
     assert.equal(await complete('veneer pull --progress=js'), 'veneer pull --progress=json');
-    assert.equal(await complete('veneer --root / --json im'), 'veneer --root / --json images');
+    assert.equal(await complete('veneer --root / --json um'), 'veneer --root / --json umount');
   });
 
   describe('progress', () => {

@@ -1,20 +1,23 @@
 /** The bash script: `complete -F`, without the bash-completion package. */
-import type { CompletedCommand } from './script.ts';
+import type { Completed } from './script.ts';
 
-export function bashScript(commands: readonly CompletedCommand[]): string {
+export function bashScript({ commands, families }: Completed): string {
+  const memberCases = families.map(
+    ({ name, members }) => `    '${name}') echo '${members.map(({ word }) => word).join(' ')}' ;;`,
+  );
   const flagCases = commands.map(
-    ({ name, flags }) => `    ${name}) echo '${flags.flatMap(({ names }) => names).join(' ')}' ;;`,
+    ({ name, flags }) => `    '${name}') echo '${flags.flatMap(({ names }) => names).join(' ')}' ;;`,
   );
   const valueCases = commands.flatMap(({ name, flags }) =>
     flags
       .filter(({ values }) => values !== null)
       .map(
         ({ names, values }) =>
-          `    ${names.map((flag) => `${name}:${flag}`).join('|')}) echo '${values!.length > 0 ? values!.join(' ') : '@file'}' ;;`,
+          `    ${names.map((flag) => `'${name}:${flag}'`).join('|')}) echo '${values!.length > 0 ? values!.join(' ') : '@file'}' ;;`,
       ),
   );
   const kindCases = commands.map(
-    ({ name, arguments: kinds }) => `    ${name}) echo '${kinds.length > 0 ? kinds.join(' ') : 'none'}' ;;`,
+    ({ name, arguments: kinds }) => `    '${name}') echo '${kinds.length > 0 ? kinds.join(' ') : 'none'}' ;;`,
   );
   return `# bash completion for veneer; made by "veneer completion bash"
 _veneer_flags() {
@@ -27,6 +30,12 @@ _veneer_values() {
   case $1:$2 in
 ${valueCases.join('\n')}
     :--root) echo '@file' ;;
+  esac
+}
+# The commands of a family, or with '' all.
+_veneer_members() {
+  case $1 in
+${memberCases.join('\n')}
   esac
 }
 _veneer_kinds() {
@@ -56,7 +65,10 @@ _veneer() {
     word=\${words[index]}
     case $word in
       -*) values=$(_veneer_values "$command" "$word"); [ -n "$values" ] && ((index++)) ;;
-      *) if [ -z "$command" ]; then command=$word; else ((count++)); fi ;;
+      *)
+        if [ -z "$command" ]; then command=$word
+        elif [ -n "$(_veneer_members "$command")" ]; then command="$command $word"
+        else ((count++)); fi ;;
     esac
   done
   case $cur in
@@ -73,11 +85,16 @@ _veneer() {
     return
   fi
   if [ -z "$command" ]; then
-    _veneer_words '${commands.map(({ name }) => name).join(' ')} help --help --version --json --quiet --root' "$cur"
+    _veneer_words "$(_veneer_members '') help --help --version --json --quiet --root" "$cur"
     return
   fi
   if [ "$command" = help ]; then
-    _veneer_words '${commands.map(({ name }) => name).join(' ')}' "$cur"
+    _veneer_words "$(_veneer_members '')" "$cur"
+    return
+  fi
+  words=$(_veneer_members "$command")
+  if [ -n "$words" ]; then
+    _veneer_words "$words --help" "$cur"
     return
   fi
   case $cur in

@@ -1,6 +1,6 @@
 /** Shell completion scripts, generated from the definitions of the commands. */
 import type { ArgumentKind, CliCommand } from '../command.ts';
-import { COMMANDS } from '../commands.ts';
+import { allCommands, allFamilies, COMMANDS } from '../commands.ts';
 import { flagNames } from '../help.ts';
 import { bashScript } from './bash.ts';
 import { fishScript } from './fish.ts';
@@ -8,6 +8,7 @@ import { zshScript } from './zsh.ts';
 
 /** What a script is made of. Words hold no quotes or blanks; briefs may. */
 export interface CompletedCommand {
+  /** With the words before it: `image ls`. */
   readonly name: string;
   readonly brief: string;
   readonly flags: readonly CompletedFlag[];
@@ -23,17 +24,36 @@ export interface CompletedFlag {
   readonly values: readonly string[] | null;
 }
 
+/** Words that want a command behind them: "" for veneer itself, and the families. */
+export interface CompletedFamily {
+  readonly name: string;
+  /** Its commands and families, under their short names. */
+  readonly members: readonly { readonly word: string; readonly brief: string }[];
+}
+
+export interface Completed {
+  readonly commands: readonly CompletedCommand[];
+  /** veneer itself first. */
+  readonly families: readonly CompletedFamily[];
+}
+
 export async function completionScript(shell: 'bash' | 'zsh' | 'fish'): Promise<string> {
   const commands = await Promise.all(
-    Object.values(COMMANDS).map(async ({ load }) => describe((await load()).default)),
+    allCommands().map(async ([, { load }]) => describe((await load()).default)),
   );
+  const tables = [['', { commands: COMMANDS }] as const, ...allFamilies()];
+  const families = tables.map(([name, family]): CompletedFamily => {
+    const members = Object.entries(family.commands).map(([word, { brief }]) => ({ word, brief }));
+    return { name, members };
+  });
+  const completed = { commands, families };
   switch (shell) {
     case 'bash':
-      return bashScript(commands);
+      return bashScript(completed);
     case 'zsh':
-      return zshScript(commands);
+      return zshScript(completed);
     case 'fish':
-      return fishScript(commands);
+      return fishScript(completed);
   }
 }
 

@@ -1,6 +1,6 @@
 /** The zsh script: `_arguments` specifications. */
 import type { ArgumentKind } from '../command.ts';
-import type { CompletedCommand, CompletedFlag } from './script.ts';
+import type { Completed, CompletedCommand, CompletedFlag } from './script.ts';
 
 const ACTIONS: Readonly<Record<ArgumentKind, string>> = {
   image: '_veneer_images',
@@ -11,11 +11,18 @@ const ACTIONS: Readonly<Record<ArgumentKind, string>> = {
   none: '( )',
 };
 
-export function zshScript(commands: readonly CompletedCommand[]): string {
-  const list = commands.map(({ name, brief }) => `    ${quote(`${name}:${brief}`)}`);
-  const cases = commands.map(
-    (command) => `    ${command.name}) _arguments -s ${specifications(command).map(quote).join(' ')} ;;`,
-  );
+export function zshScript({ commands, families }: Completed): string {
+  const cases = [
+    ...families.slice(1).map(({ name }) => `    ${quote(name)}) _veneer_family ${quote(name)} ;;`),
+    ...commands.map(
+      (command) =>
+        `    ${quote(command.name)}) _arguments -s ${specifications(command).map(quote).join(' ')} ;;`,
+    ),
+  ];
+  const lists = families.map(({ name, members }) => {
+    const list = members.map(({ word, brief }) => quote(`${word}:${brief}`));
+    return `    ${quote(name)}) commands=(${list.join(' ')}) ;;`;
+  });
   return `#compdef veneer
 # zsh completion for veneer; made by "veneer completion zsh"
 _veneer_images() {
@@ -25,21 +32,25 @@ _veneer_images() {
   _files
 }
 _veneer() {
-  local -a commands
-  commands=(
-${list.join('\n')}
-  )
   # Flags of every command may stand before it too.
   while (( CURRENT > 2 )) && [[ $words[2] == -* ]]; do
     [[ $words[2] == --root ]] && (( CURRENT > 3 )) && { shift words; (( CURRENT-- )); }
     shift words
     (( CURRENT-- ))
   done
+  _veneer_family ''
+}
+# Completes the commands of a family ('' for all), or goes on with the one that stands there.
+_veneer_family() {
+  local -a commands
+  case $1 in
+${lists.join('\n')}
+  esac
   if (( CURRENT == 2 )); then
     _describe command commands
     return
   fi
-  local command=$words[2]
+  local command="\${1:+$1 }$words[2]"
   shift words
   (( CURRENT-- ))
   case $command in
