@@ -1,7 +1,7 @@
 /**
  * `veneer`: pull images, read them, mount them.
  *
- * The parts have entries of their own: `veneer/tar`, `veneer/tree`, `veneer/erofs`, `veneer/udf`, `veneer/oci`, `veneer/store`.
+ * The parts have entries of their own: `veneer/tar`, `veneer/tree`, `veneer/diff`, `veneer/erofs`, `veneer/udf`, `veneer/oci`, `veneer/store`.
  * See docs/library.md and examples/.
  */
 export { ERROR_CODES, type ErrorCode, type Finding, type GrpcStatus, VeneerError } from './errors.ts';

@@ -39,6 +39,10 @@ const runs: Readonly<
     words: [at('lower.tar'), at('upper.tar')],
     prints: /^755 3 \/\n755 2 \/etc\n644 1 \/etc\/motd\n600 1 \/new\n$/,
   },
+  'diff-tars.ts': {
+    words: [at('lower.tar'), at('upper.tar')],
+    prints: /^attributes \/etc mtime\nremoved \/etc\/gone\nremoved \/etc\/motd\nadded \/new\n$/,
+  },
   'read-erofs.ts': {
     words: [at('meta.erofs')],
     prints: /^blocks of 512 bytes, 1 data devices\n4 names; \/etc is there\n$/,

@@ -27,14 +27,14 @@ const LOOK_COST = 4096;
 const ZEROS = Buffer.alloc(PIECE);
 
 export class Contents {
-  readonly #signal: AbortSignal;
+  readonly #signal: AbortSignal | undefined;
   /** Keys of what was hashed, by where it stands. */
   readonly #keys = new Map<string, string>();
   readonly #left = Buffer.allocUnsafe(PIECE);
   readonly #right = Buffer.allocUnsafe(PIECE);
   #sinceTurn = 0;
 
-  constructor(signal: AbortSignal) {
+  constructor(signal: AbortSignal | undefined) {
     this.#signal = signal;
   }
 
@@ -96,7 +96,7 @@ export class Contents {
     if (this.#sinceTurn < TURN_BYTES) return;
     this.#sinceTurn = 0;
     await nextTick();
-    this.#signal.throwIfAborted();
+    this.#signal?.throwIfAborted();
   }
 }
 

@@ -6,7 +6,6 @@ import { applyChanges, flatLines, flatten } from '../../test/support/apply-chang
 import { SOURCE_BYTES, treeArbitrary } from '../../test/support/random-tree.ts';
 import { bufferSource } from '../bytes/io.ts';
 import { type FileTree, S_IFDIR, S_IFMT, type TreeNode } from '../tree/node.ts';
-import { countLinks } from '../tree/walk.ts';
 import type { Change } from './change.ts';
 import { diffTrees } from './diff.ts';
 
@@ -23,11 +22,7 @@ function compare(old: FileTree, now: FileTree, known: boolean, renames = true): 
     data: () => data,
   });
   return diffTrees(side(old), side(now), {
-    signal: new AbortController().signal,
-    times: true,
     renames,
-    oldLinks: countLinks(old),
-    newLinks: countLinks(now),
   });
 }
 

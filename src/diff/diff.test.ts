@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { type ByteSource, bufferSource } from '../bytes/io.ts';
 import { type FileTree, S_IFDIR, S_IFLNK, S_IFREG, TreeNode } from '../tree/node.ts';
-import { countLinks } from '../tree/walk.ts';
 import type { Change } from './change.ts';
 import { diffTrees } from './diff.ts';
 
@@ -46,7 +45,7 @@ interface Look {
 async function look(
   old: Shape,
   now: Shape,
-  { known = false, times = true, signal = new AbortController().signal } = {},
+  { known = false, times = true, signal }: { known?: boolean; times?: boolean; signal?: AbortSignal } = {},
 ): Promise<Look> {
   let read = 0;
   const source = bufferSource(bytes);
@@ -65,11 +64,8 @@ async function look(
   const [before, after] = [tree(old), tree(now)];
   const side = ({ root }: FileTree) => ({ root, sources: [known ? 'same' : ''], data: () => counting });
   const changes = await diffTrees(side(before), side(after), {
-    signal,
     times,
-    renames: true,
-    oldLinks: countLinks(before),
-    newLinks: countLinks(after),
+    ...(signal === undefined ? {} : { signal }),
   });
   const lines = changes.map(({ kind, from, place, differs, names, link }) =>
     [

@@ -3,6 +3,7 @@
  * never with their data.
  */
 import { S_IFMT, S_IFREG, type TreeNode } from '../tree/node.ts';
+import { countLinks } from '../tree/walk.ts';
 import {
   type Change,
   type ChangeKind,
@@ -17,14 +18,11 @@ import { findRenames, type Single } from './renames.ts';
 import { walkPairs } from './walk.ts';
 
 export interface DiffOptions {
-  readonly signal: AbortSignal;
-  /** Are modification times compared? */
-  readonly times: boolean;
-  /** Is what moved told as renamed? Otherwise as removed and added. */
-  readonly renames: boolean;
-  /** Link counts of both trees, see {@link countLinks}: what has one name is in no group. */
-  readonly oldLinks: ReadonlyMap<TreeNode, number>;
-  readonly newLinks: ReadonlyMap<TreeNode, number>;
+  readonly signal?: AbortSignal;
+  /** Are modification times compared? Default: yes. */
+  readonly times?: boolean;
+  /** Is what moved told as renamed? Otherwise as removed and added. Default: yes. */
+  readonly renames?: boolean;
 }
 
 /**
@@ -35,7 +33,7 @@ export interface DiffOptions {
 export async function diffTrees(
   oldSide: DiffSide,
   newSide: DiffSide,
-  options: DiffOptions,
+  options: DiffOptions = {},
 ): Promise<Change[]> {
   const diff = new Diff(oldSide, newSide, options);
   return diff.run();
@@ -52,7 +50,11 @@ interface Draft extends Survivor {
 class Diff {
   readonly #old: DiffSide;
   readonly #new: DiffSide;
-  readonly #options: DiffOptions;
+  readonly #times: boolean;
+  readonly #renames: boolean;
+  /** Link counts below the roots: what has one name there is in no group. */
+  readonly #oldLinks: ReadonlyMap<TreeNode, number>;
+  readonly #newLinks: ReadonlyMap<TreeNode, number>;
   readonly #contents: Contents;
   readonly #removed: Single[] = [];
   readonly #added: Single[] = [];
@@ -67,7 +69,10 @@ class Diff {
   constructor(oldSide: DiffSide, newSide: DiffSide, options: DiffOptions) {
     this.#old = oldSide;
     this.#new = newSide;
-    this.#options = options;
+    this.#times = options.times ?? true;
+    this.#renames = options.renames ?? true;
+    this.#oldLinks = linksBelow(oldSide.root);
+    this.#newLinks = linksBelow(newSide.root);
     this.#contents = new Contents(options.signal);
   }
 
@@ -79,7 +84,7 @@ class Diff {
     }
     const gone = new Set<Place>();
     const came = new Set<Place>();
-    if (this.#options.renames) await this.#rename(gone, came);
+    if (this.#renames) await this.#rename(gone, came);
     const removed = this.#removed.filter(({ place }) => !gone.has(place));
     const added = this.#added.filter(({ place }) => !came.has(place));
     const changes = this.#settleLinks(added);
@@ -89,7 +94,7 @@ class Diff {
   }
 
   async #compare(place: Place, old: TreeNode, now: TreeNode): Promise<void> {
-    const differs = compareNodes(old, now, this.#options.times);
+    const differs = compareNodes(old, now, this.#times);
     const isRegular = (old.mode & S_IFMT) === S_IFREG && (now.mode & S_IFMT) === S_IFREG;
     if (isRegular && !(await this.#sameContent(old, now))) differs.unshift('content');
     const draft: Draft = { kind: kindOf(differs), place, from: null, old, new: now, differs, names: 1 };
@@ -99,8 +104,7 @@ class Diff {
 
   /** Keeps what is a change already, or may become one when it is known which names are hard links of each other. */
   #survives(draft: Draft): void {
-    const { oldLinks, newLinks } = this.#options;
-    const linked = (oldLinks.get(draft.old) ?? 1) > 1 || (newLinks.get(draft.new) ?? 1) > 1;
+    const linked = (this.#oldLinks.get(draft.old) ?? 1) > 1 || (this.#newLinks.get(draft.new) ?? 1) > 1;
     if (linked && !isDirectory(draft.new)) this.#survivors.push(draft);
     else if (draft.differs.length > 0 || draft.from !== null) this.#drafts.push(draft);
   }
@@ -109,14 +113,13 @@ class Diff {
     const known = this.#compared.get(now);
     if (known?.now === old) return known.same;
     const same = await this.#contents.same(this.#old, old, this.#new, now);
-    if ((this.#options.newLinks.get(now) ?? 1) > 1) this.#compared.set(now, { now: old, same });
+    if ((this.#newLinks.get(now) ?? 1) > 1) this.#compared.set(now, { now: old, same });
     return same;
   }
 
   async #rename(gone: Set<Place>, came: Set<Place>): Promise<void> {
     const sides = { old: this.#old, new: this.#new };
-    const { times } = this.#options;
-    const renames = await findRenames(this.#removed, this.#added, sides, this.#contents, times);
+    const renames = await findRenames(this.#removed, this.#added, sides, this.#contents, this.#times);
     for (const rename of renames) {
       for (let i = 0; i < rename.names; i++) {
         const { place: from, node: old } = this.#removed[rename.old + i]!;
@@ -126,7 +129,7 @@ class Diff {
         // What moved with its directory is the same but for its links.
         if (i > 0) this.#survives({ ...MOVED_ALONG, place, old, new: now });
         else {
-          const differs = compareNodes(old, now, times);
+          const differs = compareNodes(old, now, this.#times);
           this.#survives({ kind: 'renamed', place, from, old, new: now, differs, names: rename.names });
         }
       }
@@ -155,6 +158,9 @@ class Diff {
     return changes;
   }
 }
+
+const linksBelow = (root: TreeNode): ReadonlyMap<TreeNode, number> =>
+  isDirectory(root) ? countLinks({ root }) : new Map();
 
 /** What all names below a moved directory are, unless their links say otherwise. */
 const MOVED_ALONG = { kind: 'attributes', from: null, differs: [], names: 1 } as const;

@@ -45,7 +45,7 @@ function sortedNames(dir: TreeNode): string[] {
  * more a subdirectory for a directory, as disk file systems count them.
  * The map's size is the number of inodes.
  */
-export function countLinks(tree: FileTree): Map<TreeNode, number> {
+export function countLinks(tree: Pick<FileTree, 'root'>): Map<TreeNode, number> {
   const links = new Map<TreeNode, number>();
   const dirs: TreeNode[] = [tree.root];
   for (let dir = dirs.pop(); dir !== undefined; dir = dirs.pop()) {

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
+import { exactPath } from '../support/corpus-diff.ts';
 import { requireTool } from '../support/require-tool.ts';
 import { archive, device, dir, fifo, file, hardLink, symlink, whiteout } from '../support/tar-builder.ts';
 import { CliLab, parseLines, run } from './run-veneer.ts';
@@ -56,10 +57,10 @@ const LINES = [
   'M  /link  (symlink to etc/passwd -> etc/shadow)',
   'M  /null  (device 1,3 -> 1,5)',
   'D  /odd\xff',
-  '  (1 bytes)',
+  '  (1 byte)',
   'A  /three  (hard link to /one)',
   'T  /turned  (directory -> fifo, mode 0755 -> 0644)',
-  'D  /turned/inside  (1 bytes)',
+  'D  /turned/inside  (1 byte)',
   'm  /two  (other hard links)',
 ];
 
@@ -98,7 +99,7 @@ describe('veneer diff', () => {
       'R  /lib/new/ -> /lib/old/  (4 names)',
       'D  /three  (70 bytes)',
       'T  /turned/  (fifo -> directory, mode 0644 -> 0755)',
-      'A  /turned/inside  (1 bytes)',
+      'A  /turned/inside  (1 byte)',
     ]) {
       assert.ok(back.includes(line), `${line}\nis not in\n${back.join('\n')}`);
     }
@@ -219,9 +220,7 @@ describe('veneer diff', () => {
         const { type } = (one.new ?? one.old) as { type: string };
         // What git does not know: directories, devices, attributes, and files that are none any more.
         if (!/^(file|symlink)$/.test(type) || !(String(one.change) in kinds)) return [];
-        const path =
-          'pathBase64' in one ? Buffer.from(String(one.pathBase64), 'base64').toString('latin1') : one.path;
-        return [`${kinds[String(one.change)]} ${path}`];
+        return [`${kinds[String(one.change)]} ${exactPath(one)}`];
       },
     );
     assert.deepEqual(told.sort(), expected.sort());

@@ -111,13 +111,10 @@ async function compare(
   const { cleanPath } = await import('../../tree/path.ts');
   const { out } = context;
   const paths = { old: context.bytesOf(targets.old.path), new: context.bytesOf(targets.new.path) };
-  const links = { old: countLinks(before.tree), new: countLinks(after.tree) };
   const changes = await diffTrees(sideOf(before, paths.old), sideOf(after, paths.new), {
     signal: context.signal,
     times: !flags.ignoreTimes,
     renames: !flags.noRenames,
-    oldLinks: links.old,
-    newLinks: links.new,
   });
   if (flags.stat) {
     const { summarize, summaryLines } = await import('../diff/summary.ts');
@@ -127,9 +124,10 @@ async function compare(
     const { changedPath, changeJson, changeLine } = await import('../diff/words.ts');
     const tops = { old: cleanPath(paths.old).join('/'), new: cleanPath(paths.new).join('/') };
     const show = (name: string): string => out.nameBytes(name);
+    const links = out.json ? { old: countLinks(before.tree), new: countLinks(after.tree) } : null;
     const batch = new Batch(out);
     for (const change of changes) {
-      if (out.json) await batch.json(changeJson(change, tops, links));
+      if (links !== null) await batch.json(changeJson(change, tops, links));
       else if (flags.nameOnly) await batch.write(`${show(changedPath(change, tops))}\n`);
       else await batch.write(`${changeLine(change, tops, show)}\n`);
     }

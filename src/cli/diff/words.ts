@@ -1,6 +1,6 @@
 /** A change as a line for people, and as JSON. */
 import type { Change, ChangeKind, Place } from '../../diff/change.ts';
-import { formatTime, isoTime } from '../../progress/units.ts';
+import { formatCount, formatTime, isoTime } from '../../progress/units.ts';
 import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG, type TreeNode } from '../../tree/node.ts';
 import { joinPath } from '../../tree/path.ts';
 import { isType, nodeJson, octalMode, typeName } from '../node-facts.ts';
@@ -59,7 +59,7 @@ function detailsOf(change: Change, tops: Tops, show: ShowName): string[] {
 }
 
 function contentOf(node: TreeNode, show: ShowName): string[] {
-  if (isType(node, S_IFREG)) return [`${node.size} bytes`];
+  if (isType(node, S_IFREG)) return [formatCount(node.size, 'byte')];
   if (isType(node, S_IFLNK)) return [`symlink to ${show(node.target)}`];
   if (isType(node, S_IFDIR)) return [];
   const numbers = isType(node, S_IFBLK) || isType(node, S_IFCHR) ? [deviceNumbers(node)] : [];
@@ -77,7 +77,9 @@ function difference(
     case 'type':
       return `${typeName(old)} -> ${typeName(now)}`;
     case 'content':
-      return old.size === now.size ? `${now.size} bytes` : `${old.size} -> ${now.size} bytes`;
+      return old.size === now.size
+        ? formatCount(now.size, 'byte')
+        : `${old.size} -> ${formatCount(now.size, 'byte')}`;
     case 'target':
       return `symlink to ${show(old.target)} -> ${show(now.target)}`;
     case 'device':
