@@ -39,6 +39,16 @@ const IMAGE_COMMANDS: CommandTable = {
     brief: 'Change what an image says of itself',
     load: () => import('./commands/image/config.ts'),
   },
+  raw: {
+    brief: 'Parts of what the other commands do',
+    commands: {
+      'runtime-config': {
+        brief: "Write a container's config.json for an image",
+        aliases: ['config'],
+        load: () => import('./commands/image/raw/runtime-config.ts'),
+      },
+    },
+  },
 };
 
 export const COMMANDS: CommandTable = {

@@ -12,6 +12,7 @@ test('a line with optional fields and escapes', () => {
     parentId: 35,
     device: '98:0',
     target: '/mnt/a b\\c',
+    options: 'rw,noatime',
     type: 'erofs',
     source: '/dev/x\ty',
     superOptions: 'ro,acl',

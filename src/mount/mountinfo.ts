@@ -8,6 +8,8 @@ export interface MountInfo {
   readonly device: string;
   /** Mount point as seen by the process; invalid UTF-8 is replaced. */
   readonly target: string;
+  /** Options of the mount itself: `rw,nosuid,relatime`. */
+  readonly options: string;
   readonly type: string;
   readonly source: string;
   /** Options of the file system, comma-separated as the kernel prints them. */
@@ -26,14 +28,15 @@ export function parseMountInfo(text: string): MountInfo[] {
     // A number of optional fields ends with a lone dash.
     const dash = line.indexOf(' - ');
     if (dash === -1) continue;
-    const [mountId, parentId, device, , target] = line.slice(0, dash).split(' ');
+    const [mountId, parentId, device, , target, options] = line.slice(0, dash).split(' ');
     const [type, source, superOptions] = line.slice(dash + 3).split(' ');
-    if (target === undefined || superOptions === undefined) continue;
+    if (target === undefined || options === undefined || superOptions === undefined) continue;
     mounts.push({
       mountId: Number(mountId),
       parentId: Number(parentId),
       device: device!,
       target: unescapeField(target),
+      options,
       type: type!,
       source: unescapeField(source!),
       superOptions: unescapeField(superOptions),

@@ -5,6 +5,7 @@ import {
   compactJson,
   encode,
   encodeDocument,
+  encodeIndented,
   INDEX,
   isTime,
   type JsonObject,
@@ -36,6 +37,14 @@ describe('JSON as Go writes it', () => {
     assert.equal(
       compactJson('{ "a b" : "x \\" y" ,\n\t"c":[ 1 , 2 ] , "d":"<" }\n'),
       '{"a b":"x \\" y","c":[1,2],"d":"\\u003c"}',
+    );
+  });
+
+  it('indents', () => {
+    const value = { z: [], a: { '2': {}, '10': ['<'] } };
+    assert.equal(
+      encodeIndented(value),
+      '{\n\t"z": [],\n\t"a": {\n\t\t"10": [\n\t\t\t"\\u003c"\n\t\t],\n\t\t"2": {}\n\t}\n}',
     );
   });
 

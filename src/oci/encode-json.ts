@@ -139,6 +139,23 @@ function escapeText(json: string): string {
   );
 }
 
+/**
+ * For people, a tab a level. Members stay in their order, but in maps with numbers for names, which JavaScript moves to
+ * the front: those are sorted by their bytes.
+ */
+export function encodeIndented(value: Json, before = ''): string {
+  if (value === null || typeof value !== 'object') return encode(value);
+  const names = isArray(value) ? [] : Object.keys(value);
+  if (names.some((name) => /^\d+$/.test(name))) names.sort(compareBytes);
+  const inner = `${before}\t`;
+  const parts = isArray(value)
+    ? value.map((element) => encodeIndented(element, inner))
+    : names.map((name) => `${encodeText(name)}: ${encodeIndented(value[name]!, inner)}`);
+  const [open, close] = isArray(value) ? '[]' : '{}';
+  if (parts.length === 0) return `${open}${close}`;
+  return `${open}\n${parts.map((part) => inner + part).join(',\n')}\n${before}${close}`;
+}
+
 /** A JSON text without the blanks between its words; members stay in their order. */
 export function compactJson(json: string): string {
   return escapeText(json.replace(/("(?:[^"\\]|\\.)*")|[ \t\n\r]+/g, (_, text?: string) => text ?? ''));

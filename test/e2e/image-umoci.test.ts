@@ -4,7 +4,16 @@
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { buildImage, writeLayout } from '../support/image-builder.ts';
@@ -181,6 +190,59 @@ describe('umoci and veneer image', () => {
     await pair.both('rm', '--image', 'LAYOUT:top');
     await pair.both('gc', '--layout', 'LAYOUT');
     pair.assertEqual();
+  });
+
+  it('make the same config.json', async (t) => {
+    const umoci = requireUmoci(t);
+    if (umoci === null) return;
+    const pair = new Pair(t, umoci);
+    await pair.both('init', '--layout', 'LAYOUT');
+    await pair.both('new', '--image', 'LAYOUT:plain');
+    const base = ['config', '--image', 'LAYOUT:plain', '--tag'];
+    await pair.both(...base, 'full', ...EDITS.slice(1, 7).flat(), '--config.user', '1000:5');
+    const users = ['bob', 'bob:wheel', '0:wheel', '7', '4242', 'bob:4242', 'nobody-here', ''];
+    for (const [at, user] of users.entries()) await pair.both(...base, `user${at}`, `--config.user=${user}`);
+    await pair.both(...base, 'windows', '--os', 'windows');
+    await pair.both(...base, 'badenv', '--config.env', 'A=1');
+    const rootfs = pair.lab.path('rootfs');
+    mkdirSync(join(rootfs, 'etc'), { recursive: true });
+    mkdirSync(join(rootfs, 'real'));
+    symlinkSync('../real/passwd', join(rootfs, 'etc/passwd'));
+    writeFileSync(
+      join(rootfs, 'real/passwd'),
+      '\nroot:x:0:0:root:/root:/bin/sh\n bob:x:1001:1002::/home/bob:/bin/sh\nlow:x:7:8::/low:\nbob:x:9:9::/x:\n',
+    );
+    writeFileSync(
+      join(rootfs, 'etc/group'),
+      'root:x:0:\nwheel:x:10:bob,root\naudio:x:29:low,bob\nbobs:x:1002:\n',
+    );
+    const flags = [
+      [],
+      ['--rootless'],
+      ['--uid-map', '0:1000:1', '--gid-map=0:1000:10', '--gid-map', '10:2000'],
+    ];
+    const tags = ['plain', 'full', 'windows', 'badenv', 'gone', ...users.map((_, at) => `user${at}`)];
+    for (const tag of tags) {
+      for (const more of tag === 'full' ? flags : [[]]) {
+        for (const tree of [[], ['--rootfs', rootfs]]) {
+          const words = ['raw', 'runtime-config', '--image', `LAYOUT:${tag}`, ...more, ...tree];
+          const { ours } = await pair.both(...words, 'LAYOUT/config.json');
+          if (ours.code !== 0) {
+            assert.equal(existsSync(pair.lab.path('ours/config.json')), false);
+            rmSync(pair.lab.path('theirs/config.json'), { force: true });
+          }
+          pair.assertEqual();
+          rmSync(pair.lab.path('ours/config.json'), { force: true });
+          rmSync(pair.lab.path('theirs/config.json'), { force: true });
+        }
+      }
+    }
+    for (const words of [
+      ['raw', 'config', '--image', 'LAYOUT:full'],
+      ['raw', 'config', '--image', 'LAYOUT:full', '--uid-map', '1', 'x'],
+      ['raw', 'config', '--image', 'LAYOUT:full', '--gid-map', '0:0:4294967296', 'x'],
+    ])
+      assert.equal((await pair.both(...words)).ours.code, 1);
   });
 
   it('refuse the same', async (t) => {
