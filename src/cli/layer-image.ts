@@ -22,6 +22,8 @@ export type LayerJob = {
   readonly input: string;
   readonly image: string;
   readonly force: boolean;
+  /** Of its unfinished file (see output-file.ts). */
+  readonly mark: string;
   /** Tell the diffID. */
   readonly digest: boolean;
 } & ({ readonly kind: 'index' } | { readonly kind: 'convert'; readonly blockSize: number });
@@ -49,14 +51,14 @@ export function makeLayerImage(
 }
 
 async function indexFile(
-  { input, image, force, digest }: LayerJob,
+  { input, image, force, mark, digest }: LayerJob,
   signal: AbortSignal,
 ): Promise<LayerImage> {
   const fd = openRegular(input);
   try {
     const source = fileSource(fd, input);
     checkPlainTar(source.read(0, Math.min(DETECT_BYTES, source.size)), input);
-    return await withOutputs([image], { force, signal }, async ([file]) => {
+    return await withOutputs([image], { force, signal, mark }, async ([file]) => {
       const builder = new TreeBuilder();
       const { entries, findings } = scanSource(source, { onEntry: (entry) => builder.add(entry) });
       const tree = builder.finish();
@@ -89,12 +91,12 @@ export function writeMetadata(
 }
 
 async function convertFile(
-  { input, image, force, digest, blockSize }: Extract<LayerJob, { kind: 'convert' }>,
+  { input, image, force, mark, digest, blockSize }: Extract<LayerJob, { kind: 'convert' }>,
   signal: AbortSignal,
   onProgress: OnProgress,
 ): Promise<LayerImage> {
   onProgress({ type: 'start', id: input, what: input, total: input === '-' ? 0 : statSync(input).size });
-  const made = await withOutputs([image], { force, signal }, async ([file]) => {
+  const made = await withOutputs([image], { force, signal, mark }, async ([file]) => {
     const writer = new SelfContainedWriter(blockSize, file!);
     const scanner = new TarScanner({ onEntry: writer.onEntry, onPayload: writer.onPayload });
     const hash = digest ? createHash('sha256') : null;

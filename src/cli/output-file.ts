@@ -24,12 +24,15 @@ export class OutputFile implements ByteSink {
   readonly #force: boolean;
   #open = true;
 
-  /** Throws `cli/exists` when `path` is there and `force` is not set. A crash leaves a file `.NAME.XXXX.unfinished`. */
-  constructor(path: string, force: boolean) {
+  /**
+   * Throws `cli/exists` when `path` is there and `force` is not set. A crash leaves a file `.NAME.MARK.unfinished`,
+   * which {@link removeUnfinished} removes.
+   */
+  constructor(path: string, force: boolean, mark = newMark()) {
     if (!force && lstatSync(path, { throwIfNoEntry: false }) !== undefined) throw exists(path);
     this.path = path;
     this.#force = force;
-    this.#temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.unfinished`);
+    this.#temporary = temporaryName(path, mark);
     this.fd = openSync(this.#temporary, 'wx+');
   }
 
@@ -78,7 +81,7 @@ export class OutputFile implements ByteSink {
   /** Leaves nothing behind. Harmless after {@link commit}. */
   discard(): void {
     this.#close();
-    if (lstatSync(this.#temporary, { throwIfNoEntry: false }) !== undefined) unlinkSync(this.#temporary);
+    removeFile(this.#temporary);
   }
 
   #close(): void {
@@ -87,15 +90,30 @@ export class OutputFile implements ByteSink {
   }
 }
 
+/** What tells the unfinished files of one piece of work from all others. */
+export const newMark = (): string => randomBytes(6).toString('hex');
+
+/** For a thread that died at its work, what {@link OutputFile.discard} would have done. */
+export function removeUnfinished(path: string, mark: string): void {
+  removeFile(temporaryName(path, mark));
+}
+
+const temporaryName = (path: string, mark: string): string =>
+  join(dirname(path), `.${basename(path)}.${mark}.unfinished`);
+
+function removeFile(path: string): void {
+  if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) unlinkSync(path);
+}
+
 /** Runs `work` with the files it writes; all get their names when it succeeds, none when it fails. */
 export async function withOutputs<T>(
   paths: readonly string[],
-  { force, signal }: { force: boolean; signal: AbortSignal },
+  { force, signal, mark }: { force: boolean; signal: AbortSignal; mark?: string },
   work: (files: readonly OutputFile[]) => Promise<T>,
 ): Promise<T> {
   const files: OutputFile[] = [];
   try {
-    for (const path of paths) files.push(new OutputFile(path, force));
+    for (const path of paths) files.push(new OutputFile(path, force, mark));
     const result = await work(files);
     // Work that never waits does not hear Ctrl-C: let a pending signal in before the names appear.
     await new Promise((resolve) => setImmediate(resolve));

@@ -10,11 +10,14 @@ import type { OnProgress } from '../progress/events.ts';
 import { type PlainError, revivedError } from '../store/plain-error.ts';
 import { threadFile } from '../store/thread-file.ts';
 import { type LayerImage, type LayerJob, makeLayerImage } from './layer-image.ts';
+import { removeUnfinished } from './output-file.ts';
 
 /** Every thread holds the tree of its layer: more threads, more memory. */
 const MAX_THREADS = 4;
 /** Starting a thread takes about as long as indexing a tar of so many bytes. */
 const WORTH_A_THREAD = 64 << 20;
+
+const MORE_MEMORY = 'let Node have more, with NODE_OPTIONS=--max-old-space-size=8192 for 8 GB in each thread';
 
 /** Elements of the shared counter. */
 const NEXT = 0;
@@ -56,7 +59,9 @@ export async function sideBySide(jobs: readonly LayerJob[], options: SideBySideO
   const wanted = Math.min(Math.floor(others / WORTH_A_THREAD), jobs.length - 1, MAX_THREADS - 1);
   const threads: Promise<void>[] = [];
   for (let i = 0; i < Math.min(wanted, availableParallelism() - 1); i++) {
-    threads.push(runThread(work, results, options));
+    const worker = startThread(work);
+    if (worker === null) break;
+    threads.push(runThread(worker, work, results, options));
   }
   await takeJobs(work, options.signal, {
     onProgress: options.onProgress,
@@ -64,6 +69,8 @@ export async function sideBySide(jobs: readonly LayerJob[], options: SideBySideO
     onFailed: (index, error) => results.fail(index, error),
   });
   await Promise.all(threads);
+  // Where a thread died, its file is still there; of what was made or discarded nothing is found.
+  if (results.died) for (const { image, mark } of jobs) removeUnfinished(image, mark);
   results.finish();
 }
 
@@ -89,13 +96,22 @@ export async function takeJobs(
   }
 }
 
+/** Null when there can be no more threads (`ulimit -u`, a container's limit): then those that are there do the work. */
+function startThread(work: SideWork): Worker | null {
+  try {
+    return new Worker(threadFile(import.meta.url, 'side-worker'), { workerData: work });
+  } catch {
+    return null;
+  }
+}
+
 /** Resolves when the thread has ended. */
 function runThread(
+  worker: Worker,
   work: SideWork,
   results: Results,
   { signal, onProgress }: SideBySideOptions,
 ): Promise<void> {
-  const worker = new Worker(threadFile(import.meta.url, 'side-worker'), { workerData: work });
   const cancel = (): void => worker.postMessage('cancel');
   signal.addEventListener('abort', cancel, { once: true });
   return new Promise<void>((resolve) => {
@@ -104,12 +120,12 @@ function runThread(
       else if (message.type === 'done') results.add(message.index, message.made);
       else results.fail(message.index, revivedError(message.error));
     });
-    worker.on('error', (cause) => {
+    worker.on('error', (cause: NodeJS.ErrnoException) => {
       Atomics.store(work.shared, STOP, 1);
-      results.fail(
-        work.jobs.length,
-        new VeneerError('io/failed', `Cannot go on: a thread ended: ${String(cause)}`, { cause }),
-      );
+      results.died = true;
+      const hint = cause.code === 'ERR_WORKER_OUT_OF_MEMORY' ? { hint: MORE_MEMORY } : {};
+      const message = `Cannot go on: a thread ended: ${cause.message}`;
+      results.fail(work.jobs.length, new VeneerError('io/failed', message, { cause, ...hint }));
     });
     worker.on('exit', () => {
       signal.removeEventListener('abort', cancel);
@@ -123,6 +139,8 @@ class Results {
   readonly #jobs: readonly LayerJob[];
   readonly #onDone: SideBySideOptions['onDone'];
   readonly #made = new Map<number, LayerImage>();
+  /** A thread ended in the middle of its work. */
+  died = false;
   #told = 0;
   #failure: { readonly index: number; readonly error: unknown } | null = null;
 

@@ -97,4 +97,21 @@ describe('several large layers', () => {
       assert.deepEqual(unfinished(`${command}-gone`), []);
     });
   }
+
+  it('a thread that runs out of memory is named, and leaves nothing half', async () => {
+    // This thread hashes the larger one while the other builds the tree of the smaller.
+    makeTar('larger.tar', 1 << 30);
+    const fd = openSync(lab.path('many.tar'), 'w');
+    for (let i = 0; i < 1500; i++) {
+      const entry = (_: unknown, k: number): Buffer =>
+        makeHeader({ name: `${i}-${k}-${'x'.repeat(80)}`, size: 0 });
+      writeSync(fd, Buffer.concat(Array.from({ length: 100 }, entry)));
+    }
+    closeSync(fd);
+    const words = ['index', '--digest', '-o', makeFolder('memory'), 'many.tar', 'larger.tar'];
+    const ran = await lab.veneer(words, { env: { NODE_OPTIONS: '--max-old-space-size=60' } });
+    assert.equal(ran.code, 1, ran.stderr);
+    assert.match(ran.stderr, /a thread ended: .*memory.*\nhint: let Node have more/);
+    assert.deepEqual(readdirSync(lab.path('memory')), ['larger.tar.erofs']);
+  });
 });

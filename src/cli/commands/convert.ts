@@ -3,7 +3,7 @@ import { formatBytes, formatCount } from '../../progress/units.ts';
 import { asText, defineCommand, manyOf } from '../command.ts';
 import type { CliContext } from '../context.ts';
 import type { LayerImage, LayerJob } from '../layer-image.ts';
-import { FORCE_FLAG, imageNames } from '../output-file.ts';
+import { FORCE_FLAG, imageNames, newMark } from '../output-file.ts';
 import { usageError } from '../parse.ts';
 import { PROGRESS_FLAG, type ProgressFlags, withProgress } from '../progress.ts';
 import { sideBySide } from '../side-by-side.ts';
@@ -60,7 +60,15 @@ Without -o it is BLOB.erofs; a folder behind -o takes any number.`,
     const { force, digest } = flags;
     const blockSize = Number(flags.blockSize);
     const jobs = blobs.map(
-      (input, i): LayerJob => ({ kind: 'convert', input, image: images[i]!, force, digest, blockSize }),
+      (input, i): LayerJob => ({
+        kind: 'convert',
+        input,
+        image: images[i]!,
+        force,
+        mark: newMark(),
+        digest,
+        blockSize,
+      }),
     );
     await withProgress(context, flags, ({ onProgress }) =>
       sideBySide(jobs, {

@@ -6,7 +6,7 @@ import { indexUdf, stripUdf, udfOutput } from '../index-udf.ts';
 import { readInput } from '../input-stream.ts';
 import { keepTar } from '../keep-tar.ts';
 import { type LayerImage, type LayerJob, writeMetadata } from '../layer-image.ts';
-import { FORCE_FLAG, imageNames, withOutputs } from '../output-file.ts';
+import { FORCE_FLAG, imageNames, newMark, withOutputs } from '../output-file.ts';
 import { usageError } from '../parse.ts';
 import { sideBySide } from '../side-by-side.ts';
 
@@ -149,7 +149,9 @@ async function indexFiles(
   tars: readonly string[],
   images: readonly string[],
 ): Promise<void> {
-  const jobs = tars.map((input, i): LayerJob => ({ kind: 'index', input, image: images[i]!, force, digest }));
+  const jobs = tars.map(
+    (input, i): LayerJob => ({ kind: 'index', input, image: images[i]!, force, mark: newMark(), digest }),
+  );
   await sideBySide(jobs, {
     signal: context.signal,
     onProgress: () => {},
