@@ -177,7 +177,9 @@ describe('umoci and veneer image', () => {
     const index = makeBlob('application/vnd.oci.image.index.v1+json', {
       schemaVersion: 2,
       mediaType: 'application/vnd.oci.image.index.v1+json',
-      manifests: [{ ...descriptorOf(image.manifest), platform: { architecture: 'amd64', os: 'linux' } }],
+      manifests: [
+        { ...descriptorOf(image.manifest), platform: { architecture: 'arm64', os: 'linux', variant: 'v8' } },
+      ],
       annotations: { z: '1', a: '2' },
     });
     writeFileSync(join(layout, 'blobs/sha256', index.digest.slice(7)), index.bytes);
@@ -186,6 +188,7 @@ describe('umoci and veneer image', () => {
     cpSync(layout, pair.lab.path('theirs'), { recursive: true });
     await pair.both('config', '--image', 'LAYOUT:top', '--created', '2020-01-01T00:00:00Z', '--author', 'me');
     pair.assertEqual();
+    await pair.both('stat', '--image', 'LAYOUT:top');
     await pair.both('tag', '--image', 'LAYOUT:top', 'inner');
     await pair.both('rm', '--image', 'LAYOUT:top');
     await pair.both('gc', '--layout', 'LAYOUT');

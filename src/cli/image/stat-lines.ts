@@ -16,17 +16,14 @@ export function statLines(image: ImageStat): string[] {
     ...(manifest.layers.length === 0 ? [] : ['Layers:']),
     ...manifest.layers.flatMap((layer) => indent(descriptorLines(layer))),
     ...annotations,
-    ...descriptorLines(path.manifest),
+    ...descriptorLines(path.manifest, path.steps.at(-1)!.raw.platform as PlatformNames | undefined),
     '',
     '== CONFIG ==',
     ...(document.created ? [row('Created', shortTime(document.created))] : []),
     row('Author', document.author ?? ''),
-    'Platform:',
-    ...indent([
-      row('OS', document.os ?? ''),
-      ...(document['os.version'] ? [row('OS Version', document['os.version'])] : []),
+    ...platformLines(document, [
+      ...given('OS Version', document['os.version']),
       ...(document['os.features']?.length ? [row('OS Features', ...document['os.features'])] : []),
-      `${row('Architecture', document.architecture ?? '')}${document.variant ? ` (${quote(document.variant, false)})` : ''}`,
     ]),
     'Image Config:',
     ...indent(runConfigLines(document.config ?? {})),
@@ -39,22 +36,35 @@ export function statLines(image: ImageStat): string[] {
 
 const indent = (lines: readonly string[]): string[] => lines.map((line) => `\t${line}`);
 
-function descriptorLines({ mediaType, digest, size, annotations }: Descriptor): string[] {
+interface PlatformNames {
+  readonly os?: string | null | undefined;
+  readonly architecture?: string | null | undefined;
+  readonly variant?: string | null | undefined;
+}
+
+function platformLines({ os, architecture, variant }: PlatformNames, more: readonly string[] = []): string[] {
+  const suffix = variant ? ` (${quote(variant, false)})` : '';
+  return [
+    'Platform:',
+    ...indent([row('OS', os ?? ''), ...more, row('Architecture', architecture ?? '') + suffix]),
+  ];
+}
+
+const given = (name: string, value: string | null | undefined): string[] => (value ? [row(name, value)] : []);
+
+/** `platform` is what index.json says; umoci does not indent it. */
+function descriptorLines(descriptor: Descriptor, platform?: PlatformNames): string[] {
+  const { mediaType, digest, size, annotations } = descriptor;
   return [
     'Descriptor:',
-    ...indent([
-      row('Media Type', mediaType),
-      row('Digest', digest),
-      row('Size', humanSize(size)),
-      ...mapLines('Annotations', annotations),
-    ]),
+    ...indent([row('Media Type', mediaType), row('Digest', digest), row('Size', humanSize(size))]),
+    ...(platform ? platformLines(platform) : []),
+    ...indent(mapLines('Annotations', annotations)),
   ];
 }
 
 function runConfigLines(config: RunConfig): string[] {
   const escaped = config.ArgsEscaped ? ' (escaped)' : '';
-  const given = (name: string, value: string | null | undefined): string[] =>
-    value ? [row(name, value)] : [];
   return [
     row('User', config.User ?? ''),
     ...(config.Entrypoint?.length ? listLines(`Entrypoint${escaped}`, config.Entrypoint) : []),
