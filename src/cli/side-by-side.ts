@@ -50,7 +50,7 @@ export interface SideBySideOptions {
  */
 export async function sideBySide(jobs: readonly LayerJob[], options: SideBySideOptions): Promise<void> {
   const results = new Results(jobs, options);
-  const sizes = jobs.map(({ input }) => statSync(input, { throwIfNoEntry: false })?.size ?? 0);
+  const sizes = jobs.map(({ input }) => sizeOf(input));
   const order = [...jobs.keys()].sort((a, b) => sizes[b]! - sizes[a]! || a - b);
   const shared = new Int32Array(new SharedArrayBuffer(8));
   const work: SideWork = { jobs, order, shared };
@@ -72,6 +72,15 @@ export async function sideBySide(jobs: readonly LayerJob[], options: SideBySideO
   // Where a thread died, its file is still there; of what was made or discarded nothing is found.
   if (results.died) for (const { image, mark } of jobs) removeUnfinished(image, mark);
   results.finish();
+}
+
+/** 0 for what cannot be looked at: whoever opens it says why. */
+function sizeOf(path: string): number {
+  try {
+    return statSync(path).size;
+  } catch {
+    return 0;
+  }
 }
 
 /** Takes jobs until there are none, or somebody failed. Never throws. */

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
-import { chmodSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
 import {
   buildImage,
   memorySource,
@@ -76,8 +77,19 @@ describe('the metadata image before a mount', () => {
     await assert.rejects(mountable(store, record, 'merged'), refused);
   });
 
+  test('is noted when it has been as it is for a while', async (t) => {
+    const { store, record, primary } = await sample(t);
+    await mountable(store, record, 'merged');
+    assert.equal(existsSync(`${primary}.checked`), false, 'it may still change within one tick of the clock');
+    await setTimeout(2100);
+    await mountable(store, record, 'merged');
+    const { ino } = statSync(primary);
+    assert.match(readFileSync(`${primary}.checked`, 'utf8'), new RegExp(`^sha256:[0-9a-f]{64} ${ino}:`));
+  });
+
   test('has no strangers beside it', async (t) => {
     const { store, record } = await sample(t);
+    await setTimeout(2100);
     await mountable(store, record, 'merged');
     await mountable(store, record, 'layers');
     const { problems } = await fsck(store, {});

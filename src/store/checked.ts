@@ -8,13 +8,19 @@
  * file system (bits that rot on the disk) is `verify`'s and fs-verity's to find. See docs/decisions/0054.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, fstatSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { type BigIntStats, closeSync, fstatSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { VeneerError } from '../errors.ts';
 import { storeError } from './io-errors.ts';
 import { digestHex } from './layout.ts';
 
 export const REFETCH =
   'run `veneer verify`; what is damaged is fetched anew after `veneer rm` and `veneer gc`';
+
+/**
+ * Milliseconds. A file that changed this shortly before is not noted: it could change once more within one tick of the
+ * file system's clock, two seconds at most.
+ */
+const SETTLED = 2000;
 
 /** What the note beside an image is called. */
 export const checkedName = (file: string): string => `${file}.checked`;
@@ -24,11 +30,14 @@ export function checkDigest(path: string, digest: string): void {
   const note = checkedName(path);
   let found: string;
   let seen: string;
+  let settled: boolean;
   try {
     const fd = openSync(path, 'r');
     try {
       // Taken before the bytes are read: what changes in between has another stamp afterwards.
-      seen = `${digest} ${stampOf(fd)}\n`;
+      const stats = fstatSync(fd, { bigint: true });
+      seen = `${digest} ${stampOf(stats)}\n`;
+      settled = Date.now() - Number(stats.ctimeMs) > SETTLED;
       if (readNote(note) === seen) return;
       found = createHash('sha256').update(readFileSync(fd)).digest('hex');
     } finally {
@@ -41,12 +50,11 @@ export function checkDigest(path: string, digest: string): void {
     const message = `Cannot use ${path}: its digest is sha256:${found}, not ${digest}`;
     throw new VeneerError('store/mismatch', message, { hint: REFETCH });
   }
-  writeNote(note, seen);
+  if (settled) writeNote(note, seen);
 }
 
 /** Inode, change time and size; the modification time alone can be set by anybody who may write. */
-function stampOf(fd: number): string {
-  const { ino, ctimeNs, size } = fstatSync(fd, { bigint: true });
+function stampOf({ ino, ctimeNs, size }: BigIntStats): string {
   return `${ino}:${ctimeNs}:${size}`;
 }
 
