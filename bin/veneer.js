@@ -20,7 +20,7 @@ if (process.argv[2] === '--version' && process.argv.length === 3) {
   delete process.env.VENEER_LAUNCHED;
   hideKnownWarnings();
   useCompileCache();
-  const built = join(project, 'dist/bundle/main.cjs');
+  const built = join(project, 'dist/program/main.cjs');
   const source = join(project, 'src/cli/main.ts');
   const fromSource = process.env.VENEER_FROM_SOURCE === '1' || !existsSync(built);
   require(fromSource ? source : built).main(process.argv.slice(2));

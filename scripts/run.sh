@@ -58,7 +58,7 @@ ensure_packages() {
 # CommonJS, because its modules are run when they are first asked for, Node's own among them.
 bundle() {
   esbuild src/cli/main.ts src/store/ingest-worker.ts src/cli/side-worker.ts --bundle --format=cjs --platform=node --target=node24 \
-    --outdir=dist/bundle --entry-names='[name]' --out-extension:.js=.cjs --conditions=veneer-source --external:koffi \
+    --outdir=dist/program --entry-names='[name]' --out-extension:.js=.cjs --conditions=veneer-source --external:koffi \
     --minify-whitespace --minify-syntax --legal-comments=eof --log-level=warning \
     --define:import.meta.url=SELF --banner:js='const SELF = require("node:url").pathToFileURL(__filename).href;'
 }
