@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 /** One process (tree) that is measured. */
@@ -111,10 +112,25 @@ export interface RunOptions {
   readonly log: (line: string) => void;
 }
 
+/** Seconds between cleaning up and the next run: what a file system does behind one's back after a large removal. */
+const SETTLE = 1;
+
 /**
- * All contestants once, then all again: what else the machine does hits each alike. Each round begins with another
- * one: the first finds the memory cold that the others' files have left, which is dear on virtual machines.
+ * Who runs in a round, in order. Each round begins with another one and goes round in other steps, so that nobody
+ * always comes first (it finds memory that nobody has touched) or always behind the same one.
  */
+export function turnsOf<T>(contestants: readonly T[], round: number): T[] {
+  const count = contestants.length;
+  const steps = Array.from({ length: count }, (_, i) => i + 1).filter(
+    (step) => greatestDivisor(step, count) === 1,
+  );
+  const step = steps[round % steps.length]!;
+  return contestants.map((_, turn) => contestants[(round + turn * step) % count]!);
+}
+
+const greatestDivisor = (a: number, b: number): number => (b === 0 ? a : greatestDivisor(b, a % b));
+
+/** All contestants once, then all again: what else the machine does hits each alike. */
 export async function runContest(contest: Contest, options: RunOptions): Promise<ContestResult> {
   const measured = new Map<string, Measured>();
   for (const { key, title, argv } of contest.contestants) {
@@ -130,12 +146,12 @@ export async function runContest(contest: Contest, options: RunOptions): Promise
   }
   try {
     for (let round = 0; round < options.rounds; round++) {
-      for (let turn = 0; turn < contest.contestants.length; turn++) {
-        const contestant = contest.contestants[(round + turn) % contest.contestants.length]!;
+      for (const contestant of turnsOf(contest.contestants, round)) {
         const into = measured.get(contestant.key)!;
         await contestant.before?.();
         try {
           execFileSync('sync');
+          await setTimeout(SETTLE * 1000);
           if (contestant.cold) dropCaches();
           const { wall, cpu, memory } = runOnce(contestant, options.workDirectory);
           into.walls.push(wall);
