@@ -17,7 +17,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { applyLayers } from '../../test/support/reference-apply.ts';
-import { missing, requireTool } from '../../test/support/require-tool.ts';
+import { missing, requireNewerTool } from '../../test/support/require-tool.ts';
 import { anyLayers, dir, groupNames, mergeEntries, type Snapshot } from '../../test/support/tree-cases.ts';
 import type { EntryType, TarEntry } from '../tar/entry.ts';
 import { type TreeNode, walkTree } from './index.ts';
@@ -29,7 +29,8 @@ const CASES = 250;
 
 test('umoci unpacks the same tree', (t) => {
   if (process.getuid?.() !== 0) return missing(t, 'root is needed to unpack owners and devices');
-  if (requireTool(t, 'umoci') === null) return;
+  const umoci = requireNewerTool(t, 'umoci');
+  if (umoci === null) return;
   const layers = makeCases();
   assert.ok(layers.flat().length > CASES * 10, 'the cases have hardly any entries');
   for (const type of ['link', 'symlink', 'char', 'fifo']) {
@@ -45,7 +46,7 @@ test('umoci unpacks the same tree', (t) => {
   try {
     writeLayout(join(scratch, 'oci'), layers.map(writeTar));
     const result = spawnSync(
-      'umoci',
+      umoci,
       ['raw', 'unpack', '--image', `${join(scratch, 'oci')}:x`, join(scratch, 'rootfs')],
       { encoding: 'utf8' },
     );

@@ -7,7 +7,7 @@ import { bufferSource, ErofsReader } from '../../src/erofs/index.ts';
 import { mergeLayers } from '../../src/tree/index.ts';
 import { MountLab } from '../support/kernel-mount.ts';
 import type { ContentMode, Oracle } from '../support/oracle.ts';
-import { missing } from '../support/require-tool.ts';
+import { missing, newerTool } from '../support/require-tool.ts';
 import { StoredImage } from '../support/stored-image.ts';
 import { layersOf, type TarCase } from '../support/tar-cases.ts';
 import { overlayView, type Snapshot, snapshotDirectory, snapshotTree } from '../support/tree-snapshot.ts';
@@ -25,7 +25,6 @@ import {
   findUnnamed,
   fsckErofs,
   mkfsImages,
-  newerTool,
   OracleRefusal,
   type Unnamed,
   unpackWithTar,

@@ -20,7 +20,7 @@ import { VeneerError } from '../../src/errors.ts';
 import { type FileTree, mergeLayers } from '../../src/tree/index.ts';
 import { MountLab, whyNoKernel } from '../support/kernel-mount.ts';
 import { Oracle } from '../support/oracle.ts';
-import { missing, requireTool } from '../support/require-tool.ts';
+import { missing, newerTool, requireTool } from '../support/require-tool.ts';
 import {
   archive,
   device,
@@ -37,7 +37,7 @@ import { patterned } from '../support/tar-cases/tar-case.ts';
 import { overlayView, type Snapshot, snapshotDirectory, snapshotTree } from '../support/tree-snapshot.ts';
 import { assertSameSnapshot } from '../support/tree-snapshot-diff.ts';
 import { CaseImages, type ImageFile } from './case-images.ts';
-import { fsckErofs, mkfsImages, newerTool, unpackWithTar } from './oracles.ts';
+import { fsckErofs, mkfsImages, unpackWithTar } from './oracles.ts';
 
 const run = promisify(execFile);
 

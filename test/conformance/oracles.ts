@@ -1,24 +1,14 @@
 /** The oracles that are programs: GNU tar, mkfs.erofs, fsck.erofs, umoci. None shares code with veneer. */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { type FileTree, walkTree } from '../../src/tree/index.ts';
 import type { MountLab } from '../support/kernel-mount.ts';
 import type { ImageFile } from './case-images.ts';
 
 const run = promisify(execFile);
-const PROJECT = fileURLToPath(new URL('../..', import.meta.url));
-const BIN = join(process.env.VENEER_TOOLS ?? join(PROJECT, '.cache/tools'), 'bin');
-
-/** Path of a program that scripts/tools.sh brings, or null. */
-export function newerTool(name: string): string | null {
-  const path = join(BIN, name);
-  return existsSync(path) ? path : null;
-}
-
 /** What a program said that failed. */
 export class OracleRefusal extends Error {}
 

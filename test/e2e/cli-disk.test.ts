@@ -17,10 +17,9 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { bufferSource } from '../../src/erofs/index.ts';
 import { UdfReader } from '../../src/udf/index.ts';
-import { newerTool } from '../conformance/oracles.ts';
 import { makeCertificates } from '../support/certificates.ts';
 import { noise } from '../support/image-builder.ts';
-import { missing, requireTool } from '../support/require-tool.ts';
+import { missing, newerTool, requireTool } from '../support/require-tool.ts';
 import { archive, dir, file, whiteout } from '../support/tar-builder.ts';
 import { CliLab, parseLines, type Ran } from './run-veneer.ts';
 

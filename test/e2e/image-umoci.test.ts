@@ -3,7 +3,6 @@
  * same and end with the same exit code. skopeo then reads what we wrote.
  */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import {
   cpSync,
   existsSync,
@@ -18,21 +17,11 @@ import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { buildImage, writeLayout } from '../support/image-builder.ts';
 import { describe as descriptorOf, makeBlob } from '../support/images.ts';
-import { missing, requireTool } from '../support/require-tool.ts';
+import { requireNewerTool, requireTool } from '../support/require-tool.ts';
 import { archive, file } from '../support/tar-builder.ts';
 import { CliLab, type Ran, run } from './run-veneer.ts';
 
 const EPOCH = '1700000000';
-
-/** umoci 0.6 or newer: what came before writes other documents. */
-function requireUmoci(t: TestContext): string | null {
-  const umoci = requireTool(t, 'umoci');
-  if (umoci === null) return null;
-  const version = spawnSync(umoci, ['--version'], { encoding: 'utf8' }).stdout;
-  if (!/^umoci version 0\.[0-5]\./.test(version)) return umoci;
-  missing(t, `${umoci} is older than 0.6`);
-  return null;
-}
 
 class Pair {
   readonly lab: CliLab;
@@ -118,7 +107,7 @@ const EDITS: readonly (readonly string[])[] = [
 
 describe('umoci and veneer image', () => {
   it('do the same to a layout from nothing', async (t) => {
-    const umoci = requireUmoci(t);
+    const umoci = requireNewerTool(t, 'umoci');
     if (umoci === null) return;
     const pair = new Pair(t, umoci);
     await pair.both('init', '--layout', 'LAYOUT');
@@ -144,7 +133,7 @@ describe('umoci and veneer image', () => {
   });
 
   it('do the same to an image with layers', async (t) => {
-    const umoci = requireUmoci(t);
+    const umoci = requireNewerTool(t, 'umoci');
     if (umoci === null) return;
     const pair = new Pair(t, umoci);
     await writeLayout(pair.lab.path('ours'), layered());
@@ -168,7 +157,7 @@ describe('umoci and veneer image', () => {
   });
 
   it('do the same to an image behind an index', async (t) => {
-    const umoci = requireUmoci(t);
+    const umoci = requireNewerTool(t, 'umoci');
     if (umoci === null) return;
     const pair = new Pair(t, umoci);
     const layout = pair.lab.path('ours');
@@ -196,7 +185,7 @@ describe('umoci and veneer image', () => {
   });
 
   it('make the same config.json', async (t) => {
-    const umoci = requireUmoci(t);
+    const umoci = requireNewerTool(t, 'umoci');
     if (umoci === null) return;
     const pair = new Pair(t, umoci);
     await pair.both('init', '--layout', 'LAYOUT');
@@ -249,7 +238,7 @@ describe('umoci and veneer image', () => {
   });
 
   it('refuse the same', async (t) => {
-    const umoci = requireUmoci(t);
+    const umoci = requireNewerTool(t, 'umoci');
     if (umoci === null) return;
     const pair = new Pair(t, umoci);
     await pair.both('init', '--layout', 'LAYOUT');

@@ -1,7 +1,8 @@
 /** Oracles that may be missing: skipped with the reason here, a failure in CI. */
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import type { TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
 
 /**
  * The path of `name`, looked up in PATH and in the directories where system programs are. When it is missing the test
@@ -22,6 +23,22 @@ export function requireTool(t: TestContext, name: string): string | null {
   }
   missing(t, `${name} is not installed`);
   return null;
+}
+
+const PROJECT = fileURLToPath(new URL('../..', import.meta.url));
+const NEWER = join(process.env.VENEER_TOOLS ?? join(PROJECT, '.cache/tools'), 'bin');
+
+/** Path of a program that scripts/tools.sh brings, or null. */
+export function newerTool(name: string): string | null {
+  const path = join(NEWER, name);
+  return existsSync(path) ? path : null;
+}
+
+/** As {@link requireTool}, of those that scripts/tools.sh brings: distributions have older ones. */
+export function requireNewerTool(t: TestContext, name: string): string | null {
+  const path = newerTool(name);
+  if (path === null) missing(t, `${name} is not there; scripts/tools.sh brings it`);
+  return path;
 }
 
 /** Skips the test for want of something outside the project, or fails it in CI. */
