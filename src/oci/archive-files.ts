@@ -1,8 +1,9 @@
 /** The members of an uncompressed tar file as named files: one pass over the headers, then random access. */
+import { closeSync, fstatSync } from 'node:fs';
 import { VeneerError } from '../errors.ts';
 import type { TarEntry } from '../tar/entry.ts';
 import { TarScanner } from '../tar/scan.ts';
-import { type NamedFiles, openRegular } from './named-files.ts';
+import { type NamedFiles, openRegular, readPiece } from './named-files.ts';
 
 /** Members an image archive may have: three a layer in docker's old form, with room to spare. */
 const MAX_MEMBERS = 100_000;
@@ -49,9 +50,9 @@ export async function archiveFiles(file: string): Promise<NamedFiles> {
 async function indexArchive(file: string): Promise<ReadonlyMap<string, Member>> {
   const members = new Map<string, Member>();
   const scanner = new TarScanner({ onEntry: (entry) => addMember(members, entry, file) });
-  const handle = await openRegular(file, 'the image archive');
+  const fd = openRegular(file, 'the image archive');
   try {
-    const { size } = await handle.stat();
+    const { size } = fstatSync(fd);
     const buffer = Buffer.allocUnsafe(READ_BYTES);
     let at = 0;
     while (at < size && !scanner.ended) {
@@ -61,7 +62,7 @@ async function indexArchive(file: string): Promise<ReadonlyMap<string, Member>> 
         at += skippable;
         continue;
       }
-      const { bytesRead } = await handle.read(buffer, 0, READ_BYTES, at);
+      const { bytesRead } = await readPiece(fd, buffer, 0, READ_BYTES, at);
       if (bytesRead === 0) break;
       if (at === 0) refuseCompressed(buffer.subarray(0, bytesRead), file);
       scanner.write(buffer.subarray(0, bytesRead));
@@ -77,7 +78,7 @@ async function indexArchive(file: string): Promise<ReadonlyMap<string, Member>> 
       cause: error,
     });
   } finally {
-    await handle.close();
+    closeSync(fd);
   }
   return members;
 }

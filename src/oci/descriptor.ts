@@ -14,6 +14,8 @@ export interface Descriptor {
   readonly annotations: Readonly<Record<string, string>>;
   /** Entries of an index only. */
   readonly platform?: Platform;
+  /** Entries of a list of referrers only: what kind of artifact it is. */
+  readonly artifactType?: string;
 }
 
 /** A layer of a manifest. */
@@ -46,8 +48,16 @@ export const descriptorSchema = v.pipe(
     size: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
     annotations: v.nullish(v.record(v.string(), v.string())),
     platform: v.nullish(platformSchema),
+    artifactType: v.nullish(v.string()),
   }),
-  v.transform(({ mediaType, digest, size, annotations, platform }): Descriptor => {
-    return { mediaType, digest, size, annotations: annotations ?? {}, ...(platform ? { platform } : {}) };
+  v.transform(({ mediaType, digest, size, annotations, platform, artifactType }): Descriptor => {
+    return {
+      mediaType,
+      digest,
+      size,
+      annotations: annotations ?? {},
+      ...(platform ? { platform } : {}),
+      ...(artifactType ? { artifactType } : {}),
+    };
   }),
 );

@@ -34,4 +34,5 @@ export {
   parseReference,
   type Reference,
 } from './reference.ts';
+export type { Referrers } from './referrers.ts';
 export { type FileRange, type ImageSource, isRetryable, type ResolvedImage } from './source.ts';

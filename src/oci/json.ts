@@ -1,4 +1,5 @@
 /** JSON documents from outside: size, UTF-8, syntax and shape, each with its own message. */
+import { isUtf8 } from 'node:buffer';
 import * as v from 'valibot';
 import { VeneerError } from '../errors.ts';
 
@@ -25,7 +26,13 @@ export function parseDocument<S extends v.GenericSchema>(
   }
   let value: unknown;
   try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    if (!isUtf8(bytes)) throw new Error('not UTF-8');
+    // With or without a byte order mark.
+    value = JSON.parse(
+      Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+        .toString()
+        .replace(/^\ufeff/, ''),
+    );
   } catch (cause) {
     // V8 quotes the text in its message; the reason alone is enough and cannot flood a terminal.
     throw new VeneerError('oci/invalid', `Cannot read ${what}: not JSON in UTF-8`, { cause });

@@ -15,7 +15,8 @@ import {
   writeFiles,
 } from '../../test/support/images.ts';
 import { AMD64, assertImage, readBlob, withCode } from '../../test/support/pull-source.ts';
-import { openLayout } from './layout.ts';
+import { openLayout, readLayoutIndex } from './layout.ts';
+import { directoryFiles } from './named-files.ts';
 import { parsePlatform } from './platform.ts';
 
 const REF = 'org.opencontainers.image.ref.name';
@@ -211,6 +212,32 @@ suite('openLayout', () => {
     assert.equal(linked.name, 'link:latest');
   });
 
+  it('lists what refers to a manifest, whatever else is not there', async (t) => {
+    const type = 'application/x-note';
+    const note = makeBlob(image.manifest.mediaType, {
+      schemaVersion: 2,
+      mediaType: image.manifest.mediaType,
+      artifactType: type,
+      config: describe(image.config),
+      layers: [],
+      subject: describe(image.manifest),
+    });
+    const source = await openLayout(
+      await makeLayout(
+        t,
+        [tagged(image.manifest, 'v1'), tagged(other.manifest), tagged(note)],
+        [image],
+        [note],
+      ),
+      { tag: 'v1' },
+    );
+    const listed = await source.referrers!.list(image.manifest.digest, type);
+    assert.deepEqual(
+      listed.map(({ digest }) => digest),
+      [note.digest],
+    );
+  });
+
   it('refuses a manifest and a config that disagree about the layers', async (t) => {
     const value = JSON.parse(image.manifest.bytes.toString()) as { layers: object[] };
     const manifest = makeBlob(image.manifest.mediaType, { ...value, layers: value.layers.slice(1) });
@@ -220,4 +247,30 @@ suite('openLayout', () => {
       withCode('oci/invalid', /manifest has 1 layers, the config names 2/),
     );
   });
+});
+
+it('an index.json that is replaced between the look at it and the reading is read in full', async (t) => {
+  const dir = await makeDir(t);
+  const put = async (count: number): Promise<void> => {
+    const manifests = Array.from({ length: count }, () => describe(image.manifest));
+    await writeFile(join(dir, 'new'), JSON.stringify({ schemaVersion: 2, manifests }));
+    await rename(join(dir, 'new'), join(dir, 'index.json'));
+  };
+  await writeFile(join(dir, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
+  await put(1);
+  const files = await directoryFiles(dir);
+  const later = [5, 1, 7, 2];
+  const read = await readLayoutIndex(
+    {
+      ...files,
+      async locate(path) {
+        const range = await files.locate(path);
+        const count = path === 'index.json' ? later.shift() : undefined;
+        if (count !== undefined) await put(count);
+        return range;
+      },
+    },
+    dir,
+  );
+  assert.equal(read.index.manifests.length, 2);
 });

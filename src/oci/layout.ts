@@ -9,11 +9,13 @@ import { MAX_MANIFEST_BYTES, parseDocument } from './json.ts';
 import { DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST } from './media-type.ts';
 import { directoryFiles, type NamedFiles, readRange, streamRange } from './named-files.ts';
 import { normalizeReference } from './reference.ts';
+import { fallbackTag, findReferrers, parseReferrers } from './referrers.ts';
 import {
   checkDocument,
   type FileRange,
   type ImageSource,
   type ReadDocument,
+  readChecked,
   resolveAmong,
 } from './source.ts';
 
@@ -75,6 +77,8 @@ export async function openLayoutFiles(
       ? chooseByTag(index.manifests, choice.tag, place)
       : await findByDigest(files, place, index.manifests, choice.digest);
 
+  const readManifest = (descriptor: Descriptor): Promise<Buffer> =>
+    readChecked(read, descriptor, MAX_MANIFEST_BYTES, `the manifest ${descriptor.digest} in ${place}`);
   const name = (fullNames ? fullName(entries, choice) : undefined) ?? shortName(entries, choice, baseName);
   return {
     name,
@@ -85,6 +89,19 @@ export async function openLayoutFiles(
       return streamRange(range, Math.min(offset, range.length), `the blob ${descriptor.digest} of ${name}`);
     },
     locateBlob: locate,
+    referrers: {
+      async list(digest, artifactType) {
+        // Tools list them in index.json without a tag, or under the tag that registries without an API have for them.
+        const tagged = index.manifests.filter((entry) => tagOf(entry) === fallbackTag(digest));
+        const lists = await Promise.all(
+          tagged
+            .filter(({ mediaType }) => mediaType === OCI_INDEX)
+            .map(async (entry) => parseReferrers(await readManifest(entry), `the referrers of ${digest}`)),
+        );
+        return findReferrers([...index.manifests, ...lists.flat()], digest, artifactType, read);
+      },
+      read: readManifest,
+    },
     close: () => files.close(),
   };
 }
@@ -220,8 +237,15 @@ export function blobPath(digest: string): string {
 }
 
 async function readFile(files: NamedFiles, place: string, path: string, limit: number): Promise<Buffer> {
-  const range = await files.locate(path);
-  if (range === null)
-    throw new VeneerError('oci/not-found', `Cannot open the image in ${place}: it has no ${path}`);
-  return readRange(range, limit, `${path} in ${place}`);
+  for (;;) {
+    const range = await files.locate(path);
+    if (range === null)
+      throw new VeneerError('oci/not-found', `Cannot open the image in ${place}: it has no ${path}`);
+    const bytes = await readRange(range, limit, `${path} in ${place}`).catch((error: unknown) => error);
+    const now = await files.locate(path);
+    // A writer has put another one in its place meanwhile.
+    if (now !== null && now.length !== range.length) continue;
+    if (bytes instanceof Buffer) return bytes;
+    throw bytes;
+  }
 }

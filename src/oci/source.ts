@@ -8,6 +8,7 @@ import { MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES } from './json.ts';
 import { type Manifest, parseManifest } from './manifest.ts';
 import { isIndexType } from './media-type.ts';
 import { formatPlatform, type Platform, rankPlatform } from './platform.ts';
+import type { Referrers } from './referrers.ts';
 
 /** One image for one platform. Every buffer has been checked against its digest and size. */
 export interface ResolvedImage {
@@ -48,6 +49,8 @@ export interface ImageSource {
   openBlob(descriptor: Descriptor, offset: number): Promise<AsyncIterable<Buffer>>;
   /** Where the blob's bytes stand in a local file, for those who read it themselves (a worker); null for a registry. */
   locateBlob(descriptor: Descriptor): Promise<FileRange | null>;
+  /** Left out where the source can have none. */
+  readonly referrers?: Referrers;
   /** Releases files and connections; running streams fail. */
   close(): Promise<void>;
 }

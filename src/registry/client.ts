@@ -7,11 +7,13 @@ import { type BodyLimits, readBody } from './body.ts';
 import { type Credentials, findCredentials } from './credentials.ts';
 import { type RetryContext, type RetryPolicy, UnavailableError, withRetries } from './retry.ts';
 import { statusError } from './status.ts';
-import { discardBody, type Reply, Transport } from './transport.ts';
+import { discardBody, type Exchange, type Reply, Transport } from './transport.ts';
 
 export interface ClientOptions {
   readonly reference: Reference;
   readonly insecure: boolean;
+  /** Ask for the right to push too. */
+  readonly write: boolean;
   readonly ca: string | Buffer | undefined;
   readonly certsDirs: readonly string[] | undefined;
   /** Undefined: search the files of docker and podman. Null: none. */
@@ -44,7 +46,7 @@ export class RegistryClient {
     const { reference, insecure, ca, certsDirs, env, timeouts, retry, onRetry } = options;
     this.#options = options;
     this.#host = HOSTS.get(reference.domain) ?? reference.domain;
-    this.#scope = `repository:${reference.repository}:pull`;
+    this.#scope = `repository:${reference.repository}:${options.write ? 'pull,push' : 'pull'}`;
     this.retries = { policy: retry, signal: this.#closing.signal, onRetry };
     this.#transport = new Transport({
       domain: reference.domain,
@@ -72,13 +74,23 @@ export class RegistryClient {
     });
   }
 
+  get limits(): BodyLimits {
+    return this.#options.timeouts;
+  }
+
   /** One request below the repository, with authentication but without retries of its own. Any status but 401 comes back. */
-  async fetch(path: string, headers: Readonly<Record<string, string>>, what: string): Promise<Reply> {
+  fetch(path: string, headers: Readonly<Record<string, string>>, what: string): Promise<Reply> {
+    return this.send(path, { method: 'GET', headers }, what);
+  }
+
+  /** As {@link fetch}, of any kind. A URL instead of a path is where a reply of the registry led to. */
+  async send(to: string | URL, exchange: Exchange, what: string): Promise<Reply> {
     const { base, auth } = await this.#connect();
-    const url = new URL(`${this.#options.reference.repository}/${path}`, base);
+    const url = typeof to === 'string' ? new URL(`${this.#options.reference.repository}/${to}`, base) : to;
     for (let renewed = false; ; renewed = true) {
       const authorization = auth.current(this.#scope);
-      const reply = await this.#transport.send(url, { method: 'GET', headers, authorization });
+      const sent = this.#transport.isHome(url) ? { ...exchange, authorization } : exchange;
+      const reply = await this.#transport.send(url, sent);
       if (reply.status !== 401 || renewed || !this.#transport.isHome(reply.url)) return reply;
       const challenge = reply.message.headers['www-authenticate'];
       if (challenge === undefined) throw await this.failure(reply, what);
@@ -87,10 +99,15 @@ export class RegistryClient {
     }
   }
 
+  /** Where a reply's Location leads, or `registry/refused`. */
+  follow(reply: Reply, location: string): URL {
+    return this.#transport.checkTarget(location, reply.url);
+  }
+
   /** The error that a reply stands for. */
-  async failure(reply: Reply, what: string): Promise<VeneerError> {
+  async failure(reply: Reply, what: string, verb: 'fetch' | 'push' = 'fetch'): Promise<VeneerError> {
     const session = await this.#connect();
-    return statusError(reply, what, (text) => session.auth.redact(text));
+    return statusError(reply, what, (text) => session.auth.redact(text), verb);
   }
 
   close(): void {

@@ -11,61 +11,26 @@ import {
   type ImageSource,
   isRetryable,
   type ReadDocument,
+  readChecked,
   resolveImage,
   type TopDocument,
 } from '../oci/source.ts';
-import type { OnProgress } from '../progress/events.ts';
 import { streamBody } from './body.ts';
-import { RegistryClient, type Timeouts } from './client.ts';
-import type { Credentials } from './credentials.ts';
-import { DEFAULT_RETRY, type RetryPolicy, UnavailableError, waitToRetry } from './retry.ts';
+import type { RegistryClient } from './client.ts';
+import { openClient, type RegistryOptions } from './options.ts';
+import { listReferrers } from './referrers.ts';
+import { UnavailableError, waitToRetry } from './retry.ts';
 import { discardBody, type Reply } from './transport.ts';
 import { showUrl } from './transport-errors.ts';
 
-export interface RegistryOptions {
-  /** Allow plain HTTP and unknown certificates. Loopback registries may have plain HTTP without it. */
-  readonly insecure?: boolean;
-  /** PEM text of further authorities to trust. */
-  readonly ca?: string | Buffer;
-  /** Folders like docker's `/etc/docker/certs.d`; these instead of the usual ones. */
-  readonly certsDirs?: readonly string[];
-  /** Use these, or null for none, instead of what docker and podman have stored. */
-  readonly credentials?: Credentials | null;
-  /** Environment to take DOCKER_CONFIG, SSL_CERT_FILE, HTTPS_PROXY … from; `process.env` by default. */
-  readonly env?: NodeJS.ProcessEnv;
-  readonly timeouts?: Partial<Timeouts>;
-  readonly retry?: Partial<RetryPolicy>;
-  /** Gets a `note` before each retry, with the source's name as id. */
-  readonly onProgress?: OnProgress;
-}
-
-const TIMEOUTS: Timeouts = {
-  requestTimeout: 30_000,
-  idleTimeout: 60_000,
-  documentTimeout: 120_000,
-  helperTimeout: 30_000,
-};
 /** Connections one blob may take in all, however little each brings: a server must not keep us for ever. */
 const MAX_CONNECTIONS = 200;
 
 /** A source for `reference`. Does no input or output until it is asked for something. */
 export function openRegistry(reference: Reference, options: RegistryOptions = {}): ImageSource {
   const name = formatReference(reference);
-  const client = new RegistryClient({
-    reference,
-    insecure: options.insecure ?? false,
-    ca: options.ca,
-    certsDirs: options.certsDirs,
-    credentials: options.credentials,
-    env: options.env ?? process.env,
-    timeouts: { ...TIMEOUTS, ...options.timeouts },
-    retry: { ...DEFAULT_RETRY, ...options.retry },
-    onRetry: (error, milliseconds) => {
-      const message = `${error.message}; next try in ${(milliseconds / 1000).toFixed(1)} s`;
-      options.onProgress?.({ type: 'note', id: name, message });
-    },
-  });
-  const idleTimeout = options.timeouts?.idleTimeout ?? TIMEOUTS.idleTimeout;
+  const client = openClient(reference, options, { write: false });
+  const { idleTimeout } = client.limits;
 
   const read: ReadDocument = async (descriptor, limit, what) => {
     const isManifest = isIndexType(descriptor.mediaType) || isManifestType(descriptor.mediaType);
@@ -80,6 +45,11 @@ export function openRegistry(reference: Reference, options: RegistryOptions = {}
     resolve: async (platform) => resolveImage(await readTop(client, reference, name), platform, read, name),
     openBlob: async (descriptor, offset) => streamBlob(client, descriptor, offset, name, idleTimeout),
     locateBlob: async () => null,
+    referrers: {
+      list: (digest, artifactType) => listReferrers(client, digest, artifactType),
+      read: (descriptor) =>
+        readChecked(read, descriptor, MAX_MANIFEST_BYTES, `the manifest ${descriptor.digest} of ${name}`),
+    },
     close: async () => client.close(),
   };
 }

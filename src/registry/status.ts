@@ -20,11 +20,12 @@ export async function statusError(
   reply: Reply,
   what: string,
   redact: (text: string) => Promise<string>,
+  verb: 'fetch' | 'push' = 'fetch',
 ): Promise<VeneerError> {
   const { status, url } = reply;
   const retryAfter = parseRetryAfter(reply.message.headers['retry-after'], Date.now());
   const said = (await redact(await readReason(reply))).replace(/[^\x20-\x7e]+/g, ' ').slice(0, MAX_SHOWN);
-  const text = `Cannot fetch ${what}: ${showUrl(url)} answers ${status}${said === '' ? '' : ` (${said})`}`;
+  const text = `Cannot ${verb} ${what}: ${showUrl(url)} answers ${status}${said === '' ? '' : ` (${said})`}`;
   if (PASSING.has(status) || (status >= 500 && status !== 501 && status !== 505)) {
     const seconds = retryAfter === undefined ? undefined : Math.ceil(retryAfter / 1000);
     const hint = seconds === undefined ? {} : { hint: `The registry asks to wait ${seconds} s.` };

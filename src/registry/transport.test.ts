@@ -196,3 +196,31 @@ describe('showUrl', () => {
     assert.ok(showUrl(new URL(`https://h/${'a'.repeat(5000)}`)).length < 310);
   });
 });
+
+describe('a long body', () => {
+  it('leaves nothing on the request for each time that it had to wait', async (t) => {
+    const port = await startServer(t, (request, response) => {
+      request.resume().on('end', () => response.writeHead(201).end());
+    });
+    const transport = makeTransport(t, `127.0.0.1:${port}`, { insecure: true });
+    const warnings: string[] = [];
+    const warn = ({ name, message }: Error): void => void warnings.push(`${name}: ${message}`);
+    process.on('warning', warn);
+    t.after(() => process.off('warning', warn));
+    const piece = Buffer.alloc(1 << 20);
+    const pieces = 40;
+    const body = {
+      size: pieces * piece.length,
+      open: async () =>
+        (async function* () {
+          for (let i = 0; i < pieces; i++) yield piece;
+        })(),
+    };
+    const url = new URL(`http://127.0.0.1:${port}/v2/x/blobs/uploads/1`);
+    const reply = await transport.send(url, { method: 'PUT', headers: {}, body });
+    discardBody(reply.message);
+    assert.equal(reply.status, 201);
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual(warnings, []);
+  });
+});

@@ -4,7 +4,9 @@
  * "Home" is the registry's own host. Everything else is "away": it gets no credentials, no client certificates, and
  * may only be in a part of the network that the registry itself is in (or the internet).
  */
+
 import { lookup as dnsLookup, type LookupAddress } from 'node:dns';
+import { once } from 'node:events';
 import {
   type ClientRequest,
   Agent as HttpAgent,
@@ -34,12 +36,19 @@ export interface TransportOptions extends TlsFiles {
 }
 
 export interface Exchange {
-  readonly method: 'GET' | 'POST';
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT';
   readonly headers: Readonly<Record<string, string>>;
   /** Sent only to the origin of the first URL. */
   readonly authorization?: string | undefined;
-  /** For POST; such requests follow no redirects. */
-  readonly body?: string;
+  /** For POST and PUT; such requests follow no redirects. */
+  readonly body?: string | Buffer | StreamedBody;
+}
+
+/** A long body; opened anew for each try. */
+export interface StreamedBody {
+  /** Bytes, exactly. */
+  readonly size: number;
+  open(): Promise<AsyncIterable<Buffer>>;
 }
 
 export interface Reply {
@@ -85,7 +94,7 @@ export class Transport {
       const { location } = reply.message.headers;
       if (!REDIRECTS.has(reply.status) || location === undefined) return reply;
       discardBody(reply.message);
-      if (exchange.method !== 'GET') {
+      if (exchange.method !== 'GET' && exchange.method !== 'HEAD') {
         throw new VeneerError(
           'registry/refused',
           `Cannot send to ${showUrl(url)}: it redirects a ${exchange.method} request`,
@@ -146,6 +155,9 @@ export class Transport {
       // Blobs are what they are: their digests are of the bytes sent, so no coding on top.
       'accept-encoding': 'identity',
       ...exchange.headers,
+      ...(typeof exchange.body === 'object' && 'open' in exchange.body
+        ? { 'content-length': String(exchange.body.size) }
+        : {}),
       ...(authorization === undefined ? {} : { authorization }),
     };
     const send = url.protocol === 'https:' ? httpsRequest : httpRequest;
@@ -169,7 +181,10 @@ export class Transport {
         if (this.isHome(url)) this.#noteHome(message);
         resolve({ status: message.statusCode ?? 0, message, url });
       });
-      request.end(exchange.body);
+      const { body } = exchange;
+      if (typeof body === 'object' && 'open' in body)
+        void sendBody(request, body, timer).catch((error: Error) => request.destroy(error));
+      else request.end(body);
     });
   }
 
@@ -231,6 +246,27 @@ export class Transport {
       },
     );
   };
+}
+
+/** Sends a long body. The answer is waited for from its end on, or from where the server stops taking it. */
+async function sendBody(request: ClientRequest, body: StreamedBody, timer: NodeJS.Timeout): Promise<void> {
+  for await (const chunk of await body.open()) {
+    if (request.destroyed) return;
+    timer.refresh();
+    if (!request.write(chunk)) await canGoOn(request);
+  }
+  request.end();
+}
+
+/** Until the request takes more, or takes nothing any more; no listener of the one outlives the other. */
+async function canGoOn(request: ClientRequest): Promise<void> {
+  const over = new AbortController();
+  const { signal } = over;
+  try {
+    await Promise.race([once(request, 'drain', { signal }), once(request, 'close', { signal })]);
+  } finally {
+    over.abort();
+  }
 }
 
 /** Lets go of a body that nobody wants: short ones are read so that the connection can be used again. */
