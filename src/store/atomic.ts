@@ -37,6 +37,11 @@ export async function syncPath(path: string): Promise<void> {
   }
 }
 
+/** Several at once: file systems with a journal make them durable together. */
+export async function syncPaths(paths: readonly string[]): Promise<void> {
+  await Promise.all(paths.map(syncPath));
+}
+
 export function syncPathNow(path: string): void {
   const fd = openSync(path, constants.O_RDONLY);
   try {
@@ -96,8 +101,8 @@ export async function writeFileAtomic(
 }
 
 /**
- * Gives a finished directory its final name. Its files must be durable already; they become read-only here. The
- * name itself is durable once the directory above is synced (see {@link syncPath}), which a pull does once for all.
+ * Gives a finished directory its final name. Its `files` become read-only and, with `fsync`, durable here, all at once.
+ * The name itself is durable once the directory above is synced (see {@link syncPath}), which a pull does once for all.
  *
  * Returns false, and leaves `from` alone, when the final name is taken: two writers of one digest wrote the same.
  * A crash before the rename leaves `from`, which goes with its work directory; one after it leaves `to`, complete,
@@ -109,7 +114,7 @@ export async function publishDirectory(
   options: { fsync: boolean; files: readonly string[] },
 ): Promise<boolean> {
   for (const file of options.files) chmodSync(join(from, file), 0o444);
-  if (options.fsync) await syncPath(from);
+  if (options.fsync) await syncPaths([...options.files.map((file) => join(from, file)), from]);
   try {
     renameSync(from, to);
   } catch (error) {

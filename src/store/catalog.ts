@@ -46,7 +46,6 @@ function putLayer(database: StoreDatabase, record: LayerRecord): void {
   const { diffId, tarSize, entries, image } = record;
   const sql = 'INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?, ?, ?)';
   database.run(sql, diffId, tarSize, entries, image.digest, image.size, JSON.stringify(record));
-  database.run('INSERT OR REPLACE INTO layer_blobs VALUES (?, ?)', record.blob.digest, diffId);
 }
 
 function putChain(database: StoreDatabase, record: ChainRecord): void {

@@ -21,6 +21,8 @@ import {
 import { bufferSource } from '../bytes/io.ts';
 import { ErofsReader } from '../erofs/reader.ts';
 import { walkTree } from '../tree/walk.ts';
+import { ensureChain } from './chains.ts';
+import { TreesAhead } from './layer-trees.ts';
 import { type MountableImage, mountable } from './mountable.ts';
 import { openTree } from './open-tree.ts';
 import { pullImage } from './pull.ts';
@@ -69,6 +71,29 @@ test('a merged image has the same bytes from memory and from stored layers', asy
   const [after] = await mountable(store, record, 'merged');
   assert.deepEqual(after, before);
   assert.ok(readFileSync(after!.primary).equals(bytes));
+});
+
+test('a merge takes the trees that were read ahead, whatever they are', async (t) => {
+  const tars = hardTars();
+  const { store, record } = await pulled(t, [...tars, tars[0]!]);
+  const diffIds = record.layers.map(({ diffId }) => diffId);
+  const ahead = new TreesAhead(store);
+  const merge = async (...early: string[]): Promise<string> => {
+    rmSync(store.layout.chain(record.chainId), { recursive: true });
+    for (const diffId of early) ahead.read(diffId);
+    return (await ensureChain(store, diffIds, { ahead })).image.digest;
+  };
+  const digest = await merge();
+  const missing = `sha256:${'0'.repeat(64)}`;
+  for (const early of [diffIds, diffIds.slice(1).reverse(), [...diffIds, ...diffIds, missing]]) {
+    assert.equal(await merge(...early), digest);
+    for (const diffId of diffIds) assert.equal(ahead.take(diffId), null, 'it is taken');
+  }
+  ahead.read(diffIds[1]!);
+  assert.notEqual(ahead.take(diffIds[1]!), null);
+  ahead.read(diffIds[1]!);
+  ahead.clear();
+  assert.equal(ahead.take(diffIds[1]!), null);
 });
 
 test('a layer that comes twice is merged twice', async (t) => {

@@ -11,22 +11,31 @@ import { discard, publishDirectory, writeNewFile } from './atomic.ts';
 import { chainOf } from './chain-ids.ts';
 import { findChainRecord, leansOnChain } from './chain-records.ts';
 import { DataFiles } from './data-files.ts';
-import { writeImageFile } from './image-file.ts';
+import { type WrittenImage, writeImageFile } from './image-file.ts';
+import type { IngestedLayer } from './ingest.ts';
 import { storeError } from './io-errors.ts';
-import { LayerTrees, readLayerTree } from './layer-trees.ts';
+import { tarFiles } from './layer-files.ts';
+import { LayerTrees, readLayerTree, type TreesAhead } from './layer-trees.ts';
 import { readLayer } from './layers.ts';
-import { CHAIN_FACTS, CHAIN_IMAGE, digestHex, LAYER_IMAGE } from './layout.ts';
+import { CHAIN_FACTS, CHAIN_IMAGE, digestHex, LAYER_DATA, LAYER_IMAGE } from './layout.ts';
 import { type Lock, throwIfAborted, tryLockName, waitForLock } from './locks.ts';
-import { type ChainRecord, recordText } from './records.ts';
+import { type ChainRecord, type DeviceRecord, type LayerRecord, recordText } from './records.ts';
 import type { Store } from './store.ts';
+
+interface Target {
+  readonly directory: string;
+  readonly file: string;
+  readonly chainId: string;
+  readonly diffIds: readonly string[];
+}
 
 /**
  * Writes and publishes one image with its record, unless somebody else does it first. Call it with the lock of
  * the chain. A crash leaves the work directory, which is swept, or the finished chain.
  */
-async function publishChain(
+async function makeChain(
   store: Store,
-  target: { directory: string; file: string; chainId: string; diffIds: readonly string[] },
+  target: Target,
   tree: FileTree,
   files: DataFiles,
 ): Promise<ChainRecord> {
@@ -34,26 +43,55 @@ async function publishChain(
   try {
     mkdirSync(work, { mode: 0o700 });
     const plan = planImage(tree, { blockSize: fittingBlockSize(tree.sources) });
-    const image = await writeImageFile(
-      join(work, target.file),
-      plan,
-      (source, at, length) => files.read(tree.sources[source]!, at, length),
-      { fsync: store.fsync },
+    const image = writeImageFile(join(work, target.file), plan, (source, at, length) =>
+      files.read(tree.sources[source]!, at, length),
     );
     const devices = plan.devices.map(({ source }) => files.device(tree.sources[source]!));
-    const { chainId, diffIds } = target;
-    const record: ChainRecord = { version: 1, chainId, diffIds, image, devices };
-    await writeNewFile(join(work, CHAIN_FACTS), recordText(record), { fsync: store.fsync });
-    const published = await publishDirectory(work, target.directory, {
-      fsync: store.fsync,
-      files: [target.file, CHAIN_FACTS],
-    });
-    if (!published) await discard(work);
-    return record;
+    return await publishChain(store, work, target, image, devices);
   } catch (error) {
     await discard(work);
     throw storeError(`write the image of chain ${target.chainId}`, error);
   }
+}
+
+/** Gives the image in `work` its record and its name. */
+async function publishChain(
+  store: Store,
+  work: string,
+  { directory, file, chainId, diffIds }: Target,
+  image: WrittenImage,
+  devices: readonly DeviceRecord[],
+): Promise<ChainRecord> {
+  const version = devices.some((device) => device.file === LAYER_DATA) ? 2 : 1;
+  const record: ChainRecord = { version, chainId, diffIds, image, devices };
+  await writeNewFile(join(work, CHAIN_FACTS), recordText(record), { fsync: false });
+  const published = await publishDirectory(work, directory, {
+    fsync: store.fsync,
+    files: [file, CHAIN_FACTS],
+  });
+  if (!published) await discard(work);
+  return record;
+}
+
+/** Publishes the merged image of one layer alone, which was written in `work` with the layer; it is stored by now. */
+export async function publishLoneChain(
+  store: Store,
+  work: string,
+  layer: LayerRecord,
+  { image, devices }: NonNullable<IngestedLayer['chain']>,
+): Promise<void> {
+  const { diffId } = layer;
+  const directory = store.layout.chain(diffId);
+  const files = tarFiles(layer);
+  await underChainLock(store, 'chain', diffId, undefined, () =>
+    publishChain(
+      store,
+      work,
+      { directory, file: CHAIN_IMAGE, chainId: diffId, diffIds: [diffId] },
+      image,
+      devices.map((source) => files[source]!),
+    ),
+  );
 }
 
 /** Runs `make` under the lock of one chain, so that two processes do not do the same work. */
@@ -80,7 +118,7 @@ async function underChainLock<T>(
 export async function ensureChain(
   store: Store,
   diffIds: readonly string[],
-  options: { readonly signal?: AbortSignal | undefined } = {},
+  options: { readonly signal?: AbortSignal | undefined; readonly ahead?: TreesAhead } = {},
 ): Promise<ChainRecord> {
   const chainId = chainOf(diffIds);
   const directory = store.layout.chain(chainId);
@@ -92,13 +130,13 @@ export async function ensureChain(
     if (made !== null) return made;
     const files = new DataFiles(store, diffIds);
     try {
-      const layers = new LayerTrees(store);
+      const layers = new LayerTrees(store, options.ahead);
       const trees = diffIds.map((diffId) => {
         throwIfAborted(options.signal);
         return layers.read(diffId);
       });
       const target = { directory, file: CHAIN_IMAGE, chainId, diffIds };
-      return await publishChain(store, target, mergeLayers(trees), files);
+      return await makeChain(store, target, mergeLayers(trees), files);
     } finally {
       files.close();
     }
@@ -143,7 +181,7 @@ export async function ensureLinkedLayers(
           if (made !== null) return made;
           const tree = resolveLayer(base, readLayerTree(store, diffId));
           const target = { directory, file: LAYER_IMAGE, chainId, diffIds: diffIds.slice(0, i + 1) };
-          return publishChain(store, target, tree, files);
+          return makeChain(store, target, tree, files);
         });
       }
       records.push(record);

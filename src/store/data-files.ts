@@ -1,12 +1,13 @@
 /** The files that hold the data of trees, opened when first read. */
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
-import { join } from 'node:path';
 import type { ByteSource } from '../bytes/io.ts';
 import { VeneerError } from '../errors.ts';
 import type { DataSource } from '../tree/node.ts';
+import { deviceDigest, devicePath } from './device-path.ts';
 import { isMissing, storeError } from './io-errors.ts';
+import { tarFiles } from './layer-files.ts';
 import { readLayer } from './layers.ts';
-import { LAYER_IMAGE, LAYER_TAR } from './layout.ts';
+import { LAYER_IMAGE } from './layout.ts';
 import type { DeviceRecord } from './records.ts';
 import type { Store } from './store.ts';
 
@@ -65,8 +66,8 @@ export function fileSource(fd: number, path: string): ByteSource {
 }
 
 /**
- * Finds the files behind the sources of trees, by digest: a tar source is a layer's layer.tar (its diffID), an
- * erofs source is its layer.erofs (the digest of that image).
+ * Finds the files behind the sources of trees, by digest: a tar source is a layer's layer.tar (its diffID) or
+ * layer.data, an erofs source is its layer.erofs (the digest of that image).
  */
 export class DataFiles {
   readonly #store: Store;
@@ -79,14 +80,9 @@ export class DataFiles {
     this.#store = store;
     for (const diffId of new Set(diffIds)) {
       const record = readLayer(store, diffId);
-      this.#add(diffId, { diffId, file: LAYER_TAR, size: record.tarSize });
-      this.#add(record.image.digest, { diffId, file: LAYER_IMAGE, size: record.image.size });
+      for (const file of tarFiles(record)) this.#devices.set(deviceDigest(store, file), file);
+      this.#devices.set(record.image.digest, { diffId, file: LAYER_IMAGE, size: record.image.size });
     }
-  }
-
-  #add(digest: string, device: DeviceRecord): void {
-    this.#devices.set(digest, device);
-    this.addFile(digest, join(this.#store.layout.layer(device.diffId), device.file));
   }
 
   /** Another file that trees may point into. */
@@ -101,7 +97,8 @@ export class DataFiles {
 
   /** The open file of a source. It stays open, and readable after its name is gone, until {@link close}. */
   open(source: DataSource): { fd: number; path: string } {
-    const path = this.#paths.get(source.digest) ?? unknownSource(source);
+    const path = this.#paths.get(source.digest) ?? devicePath(this.#store, this.device(source));
+    this.#paths.set(source.digest, path);
     let fd = this.#open.get(path);
     if (fd === undefined) this.#open.set(path, (fd = openStored(path)));
     return { fd, path };

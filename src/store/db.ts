@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 import type { DatabaseSync as Database, SQLInputValue, StatementSync } from 'node:sqlite';
 import { VeneerError } from '../errors.ts';
 import { isNoSpace, storeError } from './io-errors.ts';
-import { MIGRATIONS, SCHEMA_VERSION } from './schema.ts';
+import { MIGRATIONS } from './schema.ts';
 
 /** How long one process waits for another one's transaction; transactions here take milliseconds. */
 const BUSY_MS = 10_000;
@@ -11,15 +11,22 @@ const BUSY_MS = 10_000;
 /** SQLITE_CORRUPT and SQLITE_NOTADB. */
 const DAMAGED = new Set([11, 26]);
 
+const REBUILD = 'run `veneer fsck --rebuild`: everything in it can be read from the files again';
+
 /** An open database; statements are prepared once. */
 export class StoreDatabase {
   readonly path: string;
   readonly #database: Database;
+  readonly #hint: string;
+  /** Every transaction is made durable, unless it is lazy. */
+  readonly #synced: boolean;
   readonly #statements = new Map<string, StatementSync>();
 
-  constructor(path: string, database: Database) {
+  constructor(path: string, database: Database, { fsync, hint = REBUILD }: DatabaseOptions) {
     this.path = path;
     this.#database = database;
+    this.#hint = hint;
+    this.#synced = fsync;
   }
 
   #prepare(sql: string): StatementSync {
@@ -33,7 +40,7 @@ export class StoreDatabase {
     try {
       return this.#prepare(sql).all(...parameters) as Row[];
     } catch (error) {
-      throw databaseError(this.path, error);
+      throw databaseError(this.path, error, this.#hint);
     }
   }
 
@@ -42,15 +49,19 @@ export class StoreDatabase {
     try {
       this.#prepare(sql).run(...parameters);
     } catch (error) {
-      throw databaseError(this.path, error);
+      throw databaseError(this.path, error, this.#hint);
     }
   }
 
   /**
    * Runs `work` in one write transaction. A crash before its end leaves the database as it was; with
    * synchronous FULL one behind it loses nothing.
+   *
+   * `lazily`, in an exclusive database with fsync: the machine's crash may lose it, and whatever came after it, until
+   * the next transaction that is not lazy.
    */
-  transaction<T>(work: () => T): T {
+  transaction<T>(work: () => T, { lazily = false }: { readonly lazily?: boolean } = {}): T {
+    if (lazily && this.#synced) return this.#unsynced(() => this.transaction(work));
     try {
       this.#database.exec('BEGIN IMMEDIATE');
       try {
@@ -62,7 +73,16 @@ export class StoreDatabase {
         throw error;
       }
     } catch (error) {
-      throw databaseError(this.path, error);
+      throw databaseError(this.path, error, this.#hint);
+    }
+  }
+
+  #unsynced<T>(work: () => T): T {
+    this.#database.exec('PRAGMA synchronous = NORMAL');
+    try {
+      return work();
+    } finally {
+      this.#database.exec('PRAGMA synchronous = FULL');
     }
   }
 
@@ -82,12 +102,12 @@ export class StoreDatabase {
   }
 }
 
-function databaseError(path: string, error: unknown): VeneerError {
+function databaseError(path: string, error: unknown, hint = REBUILD): VeneerError {
   if (error instanceof VeneerError) return error;
   const code = (error as { errcode?: unknown }).errcode;
   if (typeof code === 'number' && DAMAGED.has(code & 0xff)) {
     return new VeneerError('store/database', `Cannot use ${path}: it is damaged`, {
-      hint: 'run `veneer fsck --rebuild`: everything in it can be read from the files again',
+      hint,
       cause: error,
     });
   }
@@ -96,25 +116,23 @@ function databaseError(path: string, error: unknown): VeneerError {
   return new VeneerError('store/database', `Cannot use ${path}: ${reason}`, { cause: error });
 }
 
-function migrate(path: string, database: Database): void {
+function migrate(path: string, database: Database, migrations: readonly string[], hint = REBUILD): void {
   const version = (): number =>
     (database.prepare('PRAGMA user_version').get() as { user_version: number }).user_version;
-  if (version() === SCHEMA_VERSION) return;
+  if (version() === migrations.length) return;
   // Under the write lock the version is read again: another process may have migrated meanwhile.
   database.exec('BEGIN IMMEDIATE');
   try {
     const found = version();
-    if (found > SCHEMA_VERSION) {
+    if (found > migrations.length) {
       throw new VeneerError(
         'store/database',
         `Cannot use ${path}: its schema ${found} is newer than this veneer`,
-        {
-          hint: 'use a newer veneer, or run `veneer fsck --rebuild`',
-        },
+        { hint: `use a newer veneer, or ${hint}` },
       );
     }
-    for (let next = found; next < SCHEMA_VERSION; next++) database.exec(MIGRATIONS[next]!);
-    database.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`);
+    for (let next = found; next < migrations.length; next++) database.exec(migrations[next]!);
+    database.exec(`PRAGMA user_version = ${migrations.length}`);
     database.exec('COMMIT');
   } catch (error) {
     if (database.isTransaction) database.exec('ROLLBACK');
@@ -137,21 +155,32 @@ export function openMemoryDatabase(): StoreDatabase {
   return openDatabase(':memory:', { fsync: false });
 }
 
-/** Opens or makes the database. Throws `store/database` when it is damaged or too new, `io/…` when it cannot be made. */
-export function openDatabase(path: string, options: { fsync: boolean }): StoreDatabase {
+export interface DatabaseOptions {
+  readonly fsync: boolean;
+  /** What brings the schema from each version to the next; default: that of store.db. */
+  readonly migrations?: readonly string[];
+  /** Nobody else opens it: one write to the disk a transaction, and no memory is shared (see docs/decisions/0032). */
+  readonly exclusive?: boolean;
+  /** What to do when it is damaged. */
+  readonly hint?: string;
+}
+
+/** Opens or makes a database. Throws `store/database` when it is damaged or too new, `io/…` when it cannot be made. */
+export function openDatabase(path: string, options: DatabaseOptions): StoreDatabase {
   // Looked up at run time: commands that never list anything do not pay for sqlite.
   const { DatabaseSync } = process.getBuiltinModule('node:sqlite');
   let database: Database | undefined;
   try {
     database = new DatabaseSync(path, { timeout: BUSY_MS });
-    database.exec('PRAGMA journal_mode = TRUNCATE'); // not WAL: docs/decisions/0032
+    if (options.exclusive === true) database.exec('PRAGMA locking_mode = EXCLUSIVE');
+    database.exec(`PRAGMA journal_mode = ${options.exclusive === true ? 'WAL' : 'TRUNCATE'}`); // docs/decisions/0032
     database.exec(`PRAGMA synchronous = ${options.fsync ? 'FULL' : 'OFF'}`);
     database.exec('PRAGMA foreign_keys = ON');
-    migrate(path, database);
-    return new StoreDatabase(path, database);
+    migrate(path, database, options.migrations ?? MIGRATIONS, options.hint);
+    return new StoreDatabase(path, database, options);
   } catch (error) {
     database?.close();
-    throw databaseError(path, error);
+    throw databaseError(path, error, options.hint);
   }
 }
 

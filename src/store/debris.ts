@@ -34,7 +34,7 @@ export function collectDebris(
   store: Store,
   deadLeases: readonly string[],
   keep: { downloads: ReadonlySet<string> | null; trash: readonly string[] },
-  report: GcReport,
+  report: Pick<GcReport, 'debris' | 'bytes'>,
   dryRun: boolean,
 ): Debris {
   const { layout } = store;
@@ -95,7 +95,7 @@ export async function removeDebris(debris: Debris | null): Promise<void> {
 export async function sweepDebris(store: Store): Promise<string[]> {
   const lock = store.tryExclusive();
   if (lock === null) return [];
-  const report: GcReport = { layers: [], chains: [], blobs: [], debris: [], bytes: 0 };
+  const report: Pick<GcReport, 'debris' | 'bytes'> = { debris: [], bytes: 0 };
   let debris: Debris | null = null;
   try {
     debris = collectDebris(store, readLeases(store).dead, { downloads: null, trash: [] }, report, false);

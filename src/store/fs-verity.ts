@@ -14,9 +14,11 @@ import { writeFileAtomic } from './atomic.ts';
 import { chainOf } from './chain-ids.ts';
 import { findChainRecord } from './chain-records.ts';
 import { openStored } from './data-files.ts';
+import { deviceDigest, devicePath, holdsDevice } from './device-path.ts';
 import { storeError } from './io-errors.ts';
+import { ownFiles, tarFiles } from './layer-files.ts';
 import { readLayer } from './layers.ts';
-import { CHAIN_IMAGE, LAYER_IMAGE, LAYER_TAR } from './layout.ts';
+import { CHAIN_IMAGE } from './layout.ts';
 import { throwIfAborted } from './locks.ts';
 import { type FsVerityRecord, type ImageRecord, readFsVerityRecord, recordText } from './records.ts';
 import type { Store } from './store.ts';
@@ -27,15 +29,18 @@ export interface SealedFile {
   readonly digest: string;
 }
 
-/** The files that hold an image: tars, their metadata images, the merged image. */
+/** The files that hold an image: tars or what they are put together from, their metadata images, the merged image. */
 export function imageFiles(store: Store, image: Pick<ImageRecord, 'layers'>): SealedFile[] {
   const files = new Map<string, SealedFile>();
   const add = (path: string, digest: string): void => void files.set(path, { path, digest });
   const diffIds = image.layers.map((layer) => layer.diffId);
   for (const diffId of diffIds) {
     const directory = store.layout.layer(diffId);
-    add(join(directory, LAYER_TAR), diffId);
-    add(join(directory, LAYER_IMAGE), readLayer(store, diffId).image.digest);
+    const record = readLayer(store, diffId);
+    for (const { file, digest } of ownFiles(record)) add(join(directory, file), digest);
+    // what is left of a file has other bytes than the digest says
+    for (const device of tarFiles(record))
+      if (holdsDevice(store, device)) add(devicePath(store, device), deviceDigest(store, device));
   }
   const chainId = chainOf(diffIds);
   const directory = store.layout.chain(chainId);

@@ -74,7 +74,7 @@ function rebuildDatabase(store: Store): void {
     const database = store.database();
     if (database.check().length === 0) {
       database.transaction(() => {
-        for (const table of ['image_layers', 'images', 'layer_blobs', 'layers', 'chains']) {
+        for (const table of ['image_layers', 'images', 'layers', 'chains']) {
           database.run(`DELETE FROM ${table}`);
         }
       });

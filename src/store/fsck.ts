@@ -10,16 +10,31 @@ import { imageChains } from './chain-ids.ts';
 import { findChainRecord } from './chain-records.ts';
 import { checkedName } from './checked.ts';
 import { sweepDebris } from './debris.ts';
+import { deviceDigest, holdsDevice } from './device-path.ts';
 import { checkFsVerity, hasImmutableFlag, imageFiles } from './fs-verity.ts';
 import { checkDatabase } from './fsck-database.ts';
 import { imageBlobs } from './gc.ts';
+import { readHolds } from './holds.ts';
 import { readBlob } from './images.ts';
 import { storeError } from './io-errors.ts';
+import { ownFiles } from './layer-files.ts';
+import { sharedRanges } from './layer-tar.ts';
 import { readLayer } from './layers.ts';
-import { CHAIN_FACTS, CHAIN_IMAGE, digestHex, HEX64, LAYER_FACTS, LAYER_IMAGE, LAYER_TAR } from './layout.ts';
+import {
+  CHAIN_FACTS,
+  CHAIN_IMAGE,
+  digestHex,
+  HEX64,
+  LAYER_FACTS,
+  LAYER_IMAGE,
+  LAYER_UNITS,
+  REMNANT_DATA,
+  REMNANT_FACTS,
+} from './layout.ts';
 import { readLeases } from './leases.ts';
 import { throwIfAborted } from './locks.ts';
-import { type ImageRecord, readImageRecord } from './records.ts';
+import { type DeviceRecord, type ImageRecord, readImageRecord, readRemnantRecord } from './records.ts';
+import { coverRanges, mergeRanges, type Range } from './remnants.ts';
 import type { Store } from './store.ts';
 import { findTree, VERITY_FACTS, VERITY_SCOPES, VERITY_TREE } from './verity.ts';
 
@@ -94,9 +109,13 @@ class FsckRun {
   readonly trash: string[] = [];
   readonly #store: Store;
   readonly #repair: boolean;
-  /** Hex of what live leases need. */
+  /** Hex of what live leases and holds need. */
   readonly #busy = new Set<string>();
   readonly #goodLayers = new Set<string>();
+  /** What deduped layers point into, by hex of their diffIDs. */
+  readonly #sharing = new Map<string, readonly DeviceRecord[]>();
+  /** Where remnants have bytes, by hex of the digest of the whole file. */
+  readonly #kept = new Map<string, readonly Range[]>();
   #images = 0;
   #chains = 0;
 
@@ -128,6 +147,9 @@ class FsckRun {
       for (const digest of [...needs.layers, ...needs.chains, ...needs.blobs])
         this.#busy.add(digestHex(digest));
     }
+    for (const held of readHolds(this.#store)) {
+      for (const digest of [...held.layers, ...held.chains]) this.#busy.add(digestHex(digest));
+    }
     for (const path of leases.dead) this.note(path, 'the lease of a process that is gone', this.#repair);
     // A pull publishes without the store lock: layers and documents, then what is made of them, the name last. So we
     // look the other way round, and whatever we have seen stands on things that are there when we come to them.
@@ -135,13 +157,15 @@ class FsckRun {
     const chains = this.#entries(layout.chains);
     const linked = this.#entries(layout.linked);
     this.#checkLayers();
+    const remnants = this.#checkRemnants();
+    this.#checkSharing(remnants);
     const blobs = this.#checkBlobs();
     const images = this.#checkImages(records, blobs);
-    this.#checkChains(layout.chains, chains, CHAIN_IMAGE, images);
-    this.#checkChains(layout.linked, linked, LAYER_IMAGE, images);
+    this.#checkChains(layout.chains, chains, CHAIN_IMAGE, images, remnants);
+    this.#checkChains(layout.linked, linked, LAYER_IMAGE, images, remnants);
     this.#checkVerity();
     for (const image of images) this.#noteMutable(image);
-    this.#noteUnused(images, blobs);
+    this.#noteUnused(images, blobs, remnants);
     this.#checkNames();
     this.#noteDebris();
   }
@@ -177,22 +201,87 @@ class FsckRun {
     const { layers } = this.#store.layout;
     for (const hex of this.#entries(layers)) {
       const path = join(layers, hex);
+      let files: string[] = [];
       const reason = this.#tryReason(() => {
-        const { tarSize, image } = readLayer(this.#store, `sha256:${hex}`);
-        return (
-          wrongSize(path, LAYER_TAR, tarSize) ??
-          wrongSize(path, LAYER_IMAGE, image.size) ??
-          this.#fsVerityProblem(join(path, LAYER_TAR), `sha256:${hex}`) ??
-          this.#fsVerityProblem(join(path, LAYER_IMAGE), image.digest)
-        );
+        const record = readLayer(this.#store, `sha256:${hex}`);
+        for (const { file, digest, size } of ownFiles(record)) {
+          const problem = wrongSize(path, file, size) ?? this.#fsVerityProblem(join(path, file), digest);
+          if (problem !== null) return problem;
+        }
+        files = ownFiles(record).map(({ file }) => file);
+        if (record.deduped !== undefined) this.#sharing.set(hex, record.deduped.sources);
+        return null;
       });
       if (reason === null) {
         this.#goodLayers.add(hex);
-        this.#noteStrangers(path, [LAYER_TAR, LAYER_IMAGE, checkedName(LAYER_IMAGE), LAYER_FACTS]);
+        this.#noteStrangers(path, [...files, checkedName(LAYER_IMAGE), LAYER_UNITS, LAYER_FACTS]);
       } else {
         this.error(path, reason, this.#remove(path, hex, 'directory'));
       }
     }
+  }
+
+  /** What is kept of files whose layers are gone. Hex of those that are whole. */
+  #checkRemnants(): Set<string> {
+    const { remnants } = this.#store.layout;
+    const good = new Set<string>();
+    for (const hex of this.#entries(remnants)) {
+      const path = join(remnants, hex);
+      const reason = this.#tryReason(() => {
+        const record = readRemnantRecord(join(path, REMNANT_FACTS));
+        if (record.digest !== `sha256:${hex}`) return `it is about ${record.digest}`;
+        this.#kept.set(hex, mergeRanges(record.ranges, record.size));
+        return wrongSize(path, REMNANT_DATA, record.size);
+      });
+      if (reason === null) {
+        good.add(hex);
+        this.#noteStrangers(path, [REMNANT_DATA, REMNANT_FACTS]);
+      } else {
+        this.error(path, reason, this.#remove(path, hex, 'directory'));
+      }
+    }
+    return good;
+  }
+
+  /** Layers that share data are whole when all that they point into is. One may take away what another one needs. */
+  #checkSharing(remnants: ReadonlySet<string>): void {
+    const { layout } = this.#store;
+    for (let changed = true; changed; ) {
+      changed = false;
+      for (const [hex, sources] of this.#sharing) {
+        if (!this.#goodLayers.has(hex)) continue;
+        const gone = sources.find((device) => !this.#isThere(device, remnants));
+        const message =
+          gone === undefined
+            ? this.#tryReason(() => this.#notKept(hex))
+            : `it shares data with ${gone.file} of layer ${gone.diffId}, which is missing or damaged`;
+        if (message === null) continue;
+        changed = true;
+        this.#goodLayers.delete(hex);
+        const path = join(layout.layers, hex);
+        this.error(path, message, this.#remove(path, hex, 'directory'));
+      }
+    }
+  }
+
+  /** What a layer needs of files of which only a part was kept, and is not in that part. */
+  #notKept(hex: string): string | null {
+    const store = this.#store;
+    const isLeft = (device: DeviceRecord): boolean =>
+      !(this.#goodLayers.has(digestHex(device.diffId)) && holdsDevice(store, device));
+    if (!this.#sharing.get(hex)!.some(isLeft)) return null;
+    for (const { device, ranges } of sharedRanges(store, readLayer(store, `sha256:${hex}`))) {
+      if (!isLeft(device)) continue;
+      const kept = this.#kept.get(digestHex(deviceDigest(store, device)))!;
+      if (!coverRanges(kept, mergeRanges(ranges, device.size)))
+        return `it shares data with ${device.file} of layer ${device.diffId}, of which less was kept than it needs`;
+    }
+    return null;
+  }
+
+  #isThere(device: DeviceRecord, remnants: ReadonlySet<string>): boolean {
+    if (this.#goodLayers.has(digestHex(device.diffId)) && holdsDevice(this.#store, device)) return true;
+    return remnants.has(digestHex(deviceDigest(this.#store, device)));
   }
 
   /** Small documents: hashing them costs nothing. Returns the hex of the good ones. */
@@ -269,16 +358,23 @@ class FsckRun {
     return missing === undefined ? null : `layer ${missing.diffId} is missing or damaged`;
   }
 
-  #checkChains(dir: string, names: readonly string[], file: string, images: readonly ImageRecord[]): void {
+  #checkChains(
+    dir: string,
+    names: readonly string[],
+    file: string,
+    images: readonly ImageRecord[],
+    remnants: ReadonlySet<string>,
+  ): void {
     const used = new Set(images.flatMap((image) => imageChains(image).map(digestHex)));
     for (const hex of names) {
       const path = join(dir, hex);
       const reason = this.#tryReason(() => {
         const record = findChainRecord(path, `sha256:${hex}`);
         if (record === null) return `${CHAIN_FACTS} is missing`;
-        const layers = [...record.diffIds, ...record.devices.map((device) => device.diffId)];
-        const gone = layers.find((diffId) => !this.#goodLayers.has(digestHex(diffId)));
+        const gone = record.diffIds.find((diffId) => !this.#goodLayers.has(digestHex(diffId)));
         if (gone !== undefined) return `its layer ${gone} is gone`;
+        const device = record.devices.find((one) => !this.#isThere(one, remnants));
+        if (device !== undefined) return `${device.file} of layer ${device.diffId} is gone`;
         const { digest, size } = record.image;
         return wrongSize(path, file, size) ?? this.#fsVerityProblem(join(path, file), digest);
       });
@@ -309,9 +405,19 @@ class FsckRun {
     }
   }
 
-  #noteUnused(images: readonly ImageRecord[], blobs: ReadonlySet<string>): void {
+  #noteUnused(
+    images: readonly ImageRecord[],
+    blobs: ReadonlySet<string>,
+    remnants: ReadonlySet<string>,
+  ): void {
     const { layout } = this.#store;
     const used = new Set<string>();
+    for (const sources of this.#sharing.values()) {
+      for (const device of sources) {
+        used.add(digestHex(device.diffId));
+        if (!holdsDevice(this.#store, device)) used.add(digestHex(deviceDigest(this.#store, device)));
+      }
+    }
     for (const image of images) {
       for (const layer of image.layers) used.add(digestHex(layer.diffId));
       for (const digest of imageBlobs(image)) used.add(digestHex(digest));
@@ -327,6 +433,7 @@ class FsckRun {
       }
     };
     unused(layout.layers, this.#goodLayers);
+    unused(layout.remnants, remnants);
     unused(layout.blobs, blobs);
   }
 
@@ -339,7 +446,7 @@ class FsckRun {
   #checkNames(): void {
     const { layout } = this.#store;
     const own =
-      /^(?:store\.db(?:-journal)?|blobs|images|layers|chains|linked|verity|tmp|leases|lock|run|lost\+found)$/;
+      /^(?:store\.db(?:-journal)?|blobs|images|layers|chains|linked|remnants|store\.json|verity|tmp|leases|holds|checkouts|objects|containerd|lock|run|lost\+found)$/;
     for (const name of listDirectory(layout.root)) {
       if (!own.test(name)) this.note(join(layout.root, name), 'not a file of the store');
     }

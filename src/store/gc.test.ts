@@ -32,7 +32,15 @@ test('what no image needs goes, what is shared stays', async (t) => {
   await pullImage(store, memorySource(small, { name: 'small' }));
   const record = await pullImage(store, memorySource(large, { name: 'large' }));
   await mountable(store, record, 'layers');
-  assert.deepEqual(await gc(store), { layers: [], chains: [], blobs: [], debris: [], bytes: 0 });
+  assert.deepEqual(await gc(store), {
+    layers: [],
+    chains: [],
+    blobs: [],
+    remnants: [],
+    shared: [],
+    debris: [],
+    bytes: 0,
+  });
 
   removeImage(store, 'large');
   const plan = await gc(store, { dryRun: true });

@@ -1,5 +1,5 @@
 /**
- * Garbage collection: mark what images, leases and mounts need, sweep the rest.
+ * Garbage collection: mark what images, leases, holds and mounts need, sweep the rest.
  *
  * Why this is safe beside pulls, mounts and other sweeps:
  *
@@ -12,7 +12,9 @@
  *    lets go. Readers (`ls`, `cat`) hold the shared lock until their files are open; open files outlive their names.
  * 4. The critical section never waits for anything but the disk. What was taken away is renamed into tmp/ under
  *    the lock and removed after it. Another sweep may remove it at the same time, which hurts nobody.
- * 5. A crash in between leaves whole things under their names and debris in tmp/.
+ * 5. A layer that shares data needs the files it points into. Whoever makes one holds a lease on all layers until the
+ *    new one is published, and it is under a lease or an image's name from then on.
+ * 6. A crash in between leaves whole things under their names and debris in tmp/.
  */
 import { join } from 'node:path';
 import { VeneerError } from '../errors.ts';
@@ -21,7 +23,10 @@ import { isImageFile, listDirectory, syncCatalog } from './catalog.ts';
 import { imageChains } from './chain-ids.ts';
 import { findChainRecord } from './chain-records.ts';
 import { collectDebris, type Debris, removeDebris, treeBytes } from './debris.ts';
+import { deviceDigest, holdsDevice } from './device-path.ts';
+import { readHolds } from './holds.ts';
 import { storeError } from './io-errors.ts';
+import { ownFiles } from './layer-files.ts';
 import { hasLayer, readLayer } from './layers.ts';
 import { digestHex, HEX64 } from './layout.ts';
 import { readLeases } from './leases.ts';
@@ -38,6 +43,8 @@ export interface GcOptions {
    * can come up between the look and the sweep.
    */
   readonly mountedFiles?: () => readonly string[];
+  /** Leave unfinished downloads for the next pull. */
+  readonly keepDownloads?: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -49,6 +56,10 @@ export interface GcReport {
   readonly chains: string[];
   /** Manifests, indexes, configs. */
   readonly blobs: string[];
+  /** Digests of files of which parts were kept for others. */
+  readonly remnants: string[];
+  /** diffIDs of layers that stay only because others point into them: `compact` keeps less. */
+  readonly shared: string[];
   /** Paths of what the dead left: work directories, leases, downloads. */
   readonly debris: string[];
   /** Bytes that it took on disk. */
@@ -56,19 +67,29 @@ export interface GcReport {
 }
 
 /** Hex parts of what must stay. */
-interface Marks {
+export interface Marks {
   readonly layers: Set<string>;
+  /** Of files whose layer is gone. */
+  readonly remnants: Set<string>;
   readonly chains: Set<string>;
   readonly blobs: Set<string>;
   readonly downloads: Set<string>;
 }
 
 /**
- * Removes every layer, chain and blob that no image, running pull or mount needs, and what dead processes left.
+ * Removes every layer, chain and blob that no image, snapshot, running pull or mount needs, and what dead processes left.
  * Throws `store/corrupt` when an image record or a live lease cannot be read: then nobody knows what may go.
  */
 export async function gc(store: Store, options: GcOptions = {}): Promise<GcReport> {
-  const report: GcReport = { layers: [], chains: [], blobs: [], debris: [], bytes: 0 };
+  const report: GcReport = {
+    layers: [],
+    chains: [],
+    blobs: [],
+    remnants: [],
+    shared: [],
+    debris: [],
+    bytes: 0,
+  };
   if (!store.exists()) return report;
   throwIfAborted(options.signal);
   const dryRun = options.dryRun ?? false;
@@ -78,10 +99,12 @@ export async function gc(store: Store, options: GcOptions = {}): Promise<GcRepor
   try {
     const leases = readLeases(store); // before the images: see 2. above
     const marks = mark(store, leases.live, options.mountedFiles?.() ?? []);
+    report.shared.push(...markSources(store, marks));
     sweepDirectories(store, marks, report, dryRun ? null : trash);
     sweepBlobs(store, marks, report, dryRun);
     sweepVerity(store, marks, report, dryRun ? null : trash);
-    debris = collectDebris(store, leases.dead, { downloads: marks.downloads, trash }, report, dryRun);
+    const downloads = options.keepDownloads === true ? null : marks.downloads;
+    debris = collectDebris(store, leases.dead, { downloads, trash }, report, dryRun);
   } catch (error) {
     throw storeError('collect garbage', error);
   } finally {
@@ -93,12 +116,19 @@ export async function gc(store: Store, options: GcOptions = {}): Promise<GcRepor
   return report;
 }
 
-function mark(
+/** What images, live leases and mounts name. */
+export function mark(
   store: Store,
   leases: ReturnType<typeof readLeases>['live'],
   mounted: readonly string[],
 ): Marks {
-  const marks: Marks = { layers: new Set(), chains: new Set(), blobs: new Set(), downloads: new Set() };
+  const marks: Marks = {
+    layers: new Set(),
+    remnants: new Set(),
+    chains: new Set(),
+    blobs: new Set(),
+    downloads: new Set(),
+  };
   const add = (set: Set<string>, digests: readonly string[]): void => {
     for (const digest of digests) set.add(digestHex(digest));
   };
@@ -107,6 +137,10 @@ function mark(
     add(marks.chains, needs.chains);
     add(marks.blobs, needs.blobs);
     add(marks.downloads, needs.downloads);
+  }
+  for (const held of readHolds(store)) {
+    add(marks.layers, held.layers);
+    add(marks.chains, held.chains);
   }
   for (const image of readAllImages(store)) {
     add(
@@ -119,12 +153,33 @@ function mark(
   for (const path of mounted) {
     const [kind, hex] = storePart(path);
     if (kind === 'layers') marks.layers.add(hex);
+    else if (kind === 'remnants') marks.remnants.add(hex);
     else if (kind === 'chains' || kind === 'linked') marks.chains.add(hex);
   }
   return marks;
 }
 
-const STORED_FILE = /\/(layers|chains|linked)\/([0-9a-f]{64})\/[^/]+$/;
+/** Adds what the marked layers point into, and what a layer points into that is kept for its data. Returns those layers. */
+function markSources(store: Store, marks: Marks): string[] {
+  const added: string[] = [];
+  const pending = [...marks.layers];
+  for (let hex = pending.pop(); hex !== undefined; hex = pending.pop()) {
+    const diffId = `sha256:${hex}`;
+    if (!hasLayer(store, diffId)) continue;
+    for (const device of readLayer(store, diffId).deduped?.sources ?? []) {
+      const source = digestHex(device.diffId);
+      if (!holdsDevice(store, device)) marks.remnants.add(digestHex(deviceDigest(store, device)));
+      else if (!marks.layers.has(source)) {
+        marks.layers.add(source);
+        pending.push(source);
+        added.push(device.diffId);
+      }
+    }
+  }
+  return added;
+}
+
+const STORED_FILE = /\/(layers|remnants|chains|linked)\/([0-9a-f]{64})\/[^/]+$/;
 
 /**
  * `…/layers/HEX/layer.tar` → ['layers', HEX]; ['', ''] for anything else. The root is not compared: mount records
@@ -164,6 +219,7 @@ function sweepDirectories(store: Store, marks: Marks, report: GcReport, trash: s
     [layout.linked, marks.chains, report.chains],
     [layout.chains, marks.chains, report.chains],
     [layout.layers, marks.layers, report.layers],
+    [layout.remnants, marks.remnants, report.remnants],
   ];
   for (const [dir, marked, removed] of rooms) {
     for (const hex of listDirectory(dir)) {
@@ -214,13 +270,14 @@ function storedDigests(store: Store, marks: Marks): Set<string> | null {
   const { layout } = store;
   if (![...VERITY_SCOPES, 'fs'].some((scope) => listDirectory(join(layout.verity, scope)).length > 0))
     return null;
-  const digests = new Set(marks.layers);
+  const digests = new Set([...marks.layers, ...marks.remnants]);
   const add = (digest: string | undefined): void => {
     if (digest !== undefined) digests.add(digestHex(digest));
   };
   try {
     for (const hex of marks.layers)
-      if (hasLayer(store, `sha256:${hex}`)) add(readLayer(store, `sha256:${hex}`).image.digest);
+      if (hasLayer(store, `sha256:${hex}`))
+        for (const { digest } of ownFiles(readLayer(store, `sha256:${hex}`))) add(digest);
     for (const hex of marks.chains) {
       const chainId = `sha256:${hex}`;
       add(findChainRecord(layout.chain(chainId), chainId)?.image.digest);

@@ -1,7 +1,6 @@
 /** Writes a planned EROFS image to a new file and hashes it on the way. */
 import { createHash } from 'node:crypto';
-import { writeSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { closeSync, openSync, writeSync } from 'node:fs';
 import type { ByteSink } from '../bytes/io.ts';
 import { type ErofsPlan, type ReadData, writeImage } from '../erofs/index.ts';
 import { storeError } from './io-errors.ts';
@@ -14,31 +13,25 @@ export interface WrittenImage {
 }
 
 /**
- * The file is read-only and must not exist; it has no final name yet. Writing is
+ * The file is read-only and must not exist; it has no final name yet, and is not durable. Writing is
  * synchronous: metadata is a few megabytes, and copied data must not pile up in memory.
  */
-export async function writeImageFile(
-  path: string,
-  plan: ErofsPlan,
-  read: ReadData,
-  options: { readonly fsync: boolean },
-): Promise<WrittenImage> {
+export function writeImageFile(path: string, plan: ErofsPlan, read: ReadData): WrittenImage {
   try {
     const hash = createHash('sha256');
-    const file = await open(path, 'wx', 0o444);
+    const fd = openSync(path, 'wx', 0o444);
     try {
       const sink: ByteSink = {
         write(chunk, at) {
           hash.update(chunk);
           for (let done = 0; done < chunk.length; ) {
-            done += writeSync(file.fd, chunk, done, chunk.length - done, at + done);
+            done += writeSync(fd, chunk, done, chunk.length - done, at + done);
           }
         },
       };
       writeImage(plan, sink, read);
-      if (options.fsync) await file.sync();
     } finally {
-      await file.close();
+      closeSync(fd);
     }
     return { digest: `sha256:${hash.digest('hex')}`, size: plan.size };
   } catch (error) {

@@ -3,18 +3,31 @@
  * are work for the processor, and the thread that asks stays free for the network.
  */
 import { MessageChannel, Worker } from 'node:worker_threads';
+import type { OriginNumbers } from '../dedupe/index.ts';
 import { VeneerError } from '../errors.ts';
 import type { FileRange } from '../oci/source.ts';
+import { plainError, revivedError } from '../threads/plain-error.ts';
+import { threadFile } from '../threads/thread-file.ts';
 import type { IngestedLayer, IngestOptions } from './ingest.ts';
-import type { IngestJob, InputMessage, OutputMessage } from './ingest-worker.ts';
+import type { IngestJob, InputMessage, OutputMessage, PlainIngestOptions } from './ingest-worker.ts';
 import { throwIfAborted } from './locks.ts';
-import { plainError, revivedError } from './plain-error.ts';
-import { threadFile } from './thread-file.ts';
 
 /** So many chunks of a stream are on their way to a thread at most. */
-const CHUNKS_AHEAD = 8;
+export const CHUNKS_AHEAD = 8;
 /** Most of what a thread allocates is its layer's tree, which lives until the end: a small nursery is enough. */
 const NURSERY_MB = 8;
+
+/** Bytes of a blob, or of a tar that is made here. */
+export interface TarStream extends AsyncIterable<Buffer> {
+  /** What is known of such a tar, see `KnownTar`. */
+  readonly known?: {
+    readonly covered: readonly number[];
+    /** Origins that became known since it was last asked; asked behind every piece. */
+    takeOrigins(): OriginNumbers;
+    /** Digest of all pieces; asked behind the last. */
+    diffId(): string;
+  };
+}
 
 interface Thread {
   readonly worker: Worker;
@@ -27,10 +40,18 @@ interface Thread {
 export class IngestPool {
   readonly #threads: Thread[] = [];
   readonly #size: number;
+  readonly #restAfter: number | null;
+  #rest: NodeJS.Timeout | null = null;
 
-  /** At most `size` threads; each starts with its first job. */
-  constructor(size: number) {
+  /** At most `size` threads; each starts with its first job. `restAfter`: they end when idle for so many milliseconds. */
+  constructor(size: number, options: { readonly restAfter?: number } = {}) {
     this.#size = Math.max(1, size);
+    this.#restAfter = options.restAfter ?? null;
+  }
+
+  /** Has so many threads ready, all by default: their code is loaded when the first job comes. */
+  start(count = this.#size): void {
+    while (this.#threads.length < Math.min(count, this.#size)) this.#startThread();
   }
 
   /**
@@ -38,14 +59,16 @@ export class IngestPool {
    * Throws what ingesting throws, `io/cancelled` when `signal` fires.
    */
   async ingest(
-    input: FileRange | AsyncIterable<Buffer>,
+    input: FileRange | TarStream,
     dir: string,
-    options: IngestOptions & { readonly signal?: AbortSignal | undefined },
+    options: PlainIngestOptions &
+      Pick<IngestOptions, 'onProgress'> & { readonly signal?: AbortSignal | undefined },
   ): Promise<IngestedLayer> {
     const { onProgress, signal, ...plain } = options;
     throwIfAborted(signal);
     const stream = Symbol.asyncIterator in input ? input : null;
     const bytes = plain.expectBlob?.size ?? 0;
+    if (this.#rest !== null) clearTimeout(this.#rest);
     const thread = this.#pickThread();
     const { port1: port, port2 } = new MessageChannel();
     const cancelled = new Int32Array(new SharedArrayBuffer(4));
@@ -54,7 +77,7 @@ export class IngestPool {
     };
     signal?.addEventListener('abort', cancel, { once: true });
     thread.load += bytes;
-    const feeder = stream === null ? null : new Feeder(stream, port);
+    const feeder = stream === null ? null : new Feeder(stream, port, signal);
     try {
       return await new Promise<IngestedLayer>((resolve, reject) => {
         thread.jobs.add(reject);
@@ -72,7 +95,7 @@ export class IngestPool {
         });
         const job: IngestJob = {
           dir,
-          options: plain,
+          options: { ...plain, covered: stream?.known?.covered },
           range: stream === null ? (input as FileRange) : null,
           cancelled,
           port: port2,
@@ -85,12 +108,19 @@ export class IngestPool {
       feeder?.stop();
       thread.load -= bytes;
       port.close();
+      this.#restLater();
     }
   }
 
   /** Ends the threads; call it when no job is running. */
   async close(): Promise<void> {
     await Promise.all(this.#threads.splice(0).map(({ worker }) => worker.terminate()));
+  }
+
+  #restLater(): void {
+    if (this.#restAfter === null || this.#threads.some(({ jobs }) => jobs.size > 0)) return;
+    if (this.#rest !== null) clearTimeout(this.#rest);
+    this.#rest = setTimeout(() => void this.close(), this.#restAfter).unref();
   }
 
   /** The thread with the least to do, or a new one while there may be more. */
@@ -126,19 +156,26 @@ export class IngestPool {
   }
 }
 
-/** Sends a stream to a job, never more than {@link CHUNKS_AHEAD} chunks ahead. */
+/**
+ * Sends a stream to a job, never more than {@link CHUNKS_AHEAD} chunks ahead. Chunks are copied, for whoever made one may
+ * be writing it anew; not those in memory that both threads see, which are good until as many more are asked for.
+ */
 class Feeder {
   readonly #chunks: AsyncIterator<Buffer>;
+  readonly #known: TarStream['known'];
   readonly #port: MessageChannel['port1'];
+  readonly #signal: AbortSignal | undefined;
   #ahead = 0;
   #stopped = false;
   #wake: (() => void) | null = null;
   /** What the stream threw: the caller gets it as it was. */
   error: unknown;
 
-  constructor(stream: AsyncIterable<Buffer>, port: MessageChannel['port1']) {
+  constructor(stream: TarStream, port: MessageChannel['port1'], signal: AbortSignal | undefined) {
     this.#chunks = stream[Symbol.asyncIterator]();
+    this.#known = stream.known;
     this.#port = port;
+    this.#signal = signal;
   }
 
   start(): void {
@@ -167,20 +204,26 @@ class Feeder {
         if (this.#stopped) break;
         const next = await this.#chunks.next();
         if (this.#stopped) break;
+        // Not every stream knows of the signal: what is put together here does not.
+        throwIfAborted(this.#signal);
         if (next.done) {
-          this.#send({ type: 'end' });
+          this.#send({ type: 'end', diffId: this.#known?.diffId() ?? '' });
           return;
         }
-        // a copy: whoever made the chunk may still be writing it elsewhere
-        const bytes = new Uint8Array(next.value);
+        const isShared = next.value.buffer instanceof SharedArrayBuffer;
+        const bytes = isShared ? next.value : new Uint8Array(next.value);
         this.#ahead++;
-        this.#send({ type: 'chunk', bytes }, [bytes.buffer]);
+        this.#send(
+          { type: 'chunk', bytes, origins: this.#known?.takeOrigins() ?? null },
+          isShared ? [] : [bytes.buffer as ArrayBuffer],
+        );
       }
-      await this.#chunks.return?.();
     } catch (error) {
       this.error = error;
       if (!this.#stopped) this.#send({ type: 'broken', error: plainError(error) });
     }
+    // Whatever it throws now: nobody wants anything of it any more.
+    await this.#chunks.return?.().catch(() => {});
   }
 
   #send(message: InputMessage, transfer: ArrayBuffer[] = []): void {

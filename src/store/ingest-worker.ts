@@ -4,16 +4,26 @@
  */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { type MessagePort, parentPort } from 'node:worker_threads';
+import { type OriginNumbers, Origins } from '../dedupe/index.ts';
 import { VeneerError } from '../errors.ts';
 import type { FileRange } from '../oci/source.ts';
 import type { OnProgress } from '../progress/events.ts';
+import { type PlainError, plainError, revivedError } from '../threads/plain-error.ts';
+import { type BaseFile, BaseFiles } from './base-files.ts';
 import { type IngestedLayer, type IngestOptions, ingestLayer } from './ingest.ts';
 import { storeError } from './io-errors.ts';
-import { type PlainError, plainError, revivedError } from './plain-error.ts';
+import type { KnownTar } from './layer-sink.ts';
+
+/** What can be sent to a thread. */
+export type PlainIngestOptions = Omit<IngestOptions, 'onProgress' | 'bases' | 'known'> & {
+  readonly bases?: readonly BaseFile[] | undefined;
+  /** See `KnownTar`; the rest of it comes with the chunks. */
+  readonly covered?: readonly number[] | undefined;
+};
 
 export interface IngestJob {
   readonly dir: string;
-  readonly options: Omit<IngestOptions, 'onProgress'>;
+  readonly options: PlainIngestOptions;
   /** Where the blob stands; null: it comes over the port. */
   readonly range: FileRange | null;
   /** Element 0 becomes 1 when the job is cancelled: a thread that reads and inflates sees no messages. */
@@ -23,8 +33,8 @@ export interface IngestJob {
 
 /** From the pool: the next piece of the blob, its end, or why there is no more. */
 export type InputMessage =
-  | { readonly type: 'chunk'; readonly bytes: Uint8Array }
-  | { readonly type: 'end' }
+  | { readonly type: 'chunk'; readonly bytes: Uint8Array; readonly origins: OriginNumbers | null }
+  | { readonly type: 'end'; readonly diffId: string }
   | { readonly type: 'broken'; readonly error: PlainError };
 
 /** To the pool. `taken`: one chunk was used up. */
@@ -34,8 +44,8 @@ export type OutputMessage =
   | { readonly type: 'done'; readonly layer: IngestedLayer }
   | { readonly type: 'failed'; readonly error: PlainError };
 
-/** Bytes of one read. */
-const READ_BYTES = 1 << 18;
+/** Bytes of one read: enough for a piece that is inflated ahead. */
+const READ_BYTES = 1 << 20;
 /** Progress is told in steps of so many bytes: every message wakes the other thread. */
 const PROGRESS_STEP = 1 << 22;
 
@@ -52,14 +62,40 @@ async function runJob(job: IngestJob): Promise<void> {
     told = event.done;
     send({ type: 'advance', done: told });
   };
+  const { bases: files, covered, ...options } = job.options;
+  const bases = files === undefined ? null : takeBases(files);
   try {
-    const input = job.range === null ? receiveChunks(port) : readRange(job.range, job.cancelled);
-    send({ type: 'done', layer: await ingestLayer(input, job.dir, { ...job.options, onProgress }) });
+    const known = covered === undefined ? undefined : { origins: new Origins(), covered, diffId: '' };
+    const input = job.range === null ? receiveChunks(port, known) : readRange(job.range, job.cancelled);
+    const layer = await ingestLayer(input, job.dir, { ...options, bases: bases?.files, known, onProgress });
+    send({ type: 'done', layer });
   } catch (error) {
     send({ type: 'failed', error: plainError(error) });
   } finally {
+    bases?.release();
     port.close();
   }
+}
+
+/** Base files of jobs that run, and of the last one: mostly the next job has the same, and their index is large. */
+const held = new Map<string, { files: BaseFiles; users: number }>();
+
+function takeBases(files: readonly BaseFile[]): { files: BaseFiles; release(): void } {
+  const key = files.map(({ path }) => path).join('\n');
+  const entry = held.get(key) ?? { files: new BaseFiles(files), users: 0 };
+  held.set(key, entry);
+  entry.users++;
+  for (const [other, { files, users }] of held) {
+    if (other === key || users > 0) continue;
+    files.close();
+    held.delete(other);
+  }
+  return {
+    files: entry.files,
+    release() {
+      entry.users--;
+    },
+  };
 }
 
 /** The blob from a file, always through the same buffer: each piece is good until the next is asked for. */
@@ -87,8 +123,8 @@ async function* readRange(range: FileRange, cancelled: Int32Array): AsyncGenerat
   }
 }
 
-/** The blob as the pool sends it. */
-async function* receiveChunks(port: MessagePort): AsyncGenerator<Buffer> {
+/** The blob as the pool sends it; what is known of each chunk is told first. */
+async function* receiveChunks(port: MessagePort, known: KnownTar | undefined): AsyncGenerator<Buffer> {
   const waiting: InputMessage[] = [];
   let wake: (() => void) | null = null;
   port.on('message', (message: InputMessage) => {
@@ -104,11 +140,13 @@ async function* receiveChunks(port: MessagePort): AsyncGenerator<Buffer> {
       wake = null;
     } else if (message.type === 'chunk') {
       const { buffer, byteOffset, byteLength } = message.bytes;
+      if (message.origins !== null) known?.origins.add(message.origins);
       yield Buffer.from(buffer, byteOffset, byteLength);
       port.postMessage({ type: 'taken' } satisfies OutputMessage);
     } else if (message.type === 'broken') {
       throw revivedError(message.error);
     } else {
+      if (known !== undefined) known.diffId = message.diffId;
       return;
     }
   }

@@ -3,25 +3,25 @@
  * its tree and write the tar, all overlapped; then the metadata image.
  */
 import { createHash, type Hash } from 'node:crypto';
-import { writeSync } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { decompress } from '../compress/index.ts';
-import { planImage } from '../erofs/index.ts';
+import { type ErofsPlan, fittingBlockSize, planImage } from '../erofs/index.ts';
 import { type Finding, VeneerError } from '../errors.ts';
 import type { OnProgress } from '../progress/events.ts';
-import { fastestInflater } from '../sys/isal.ts';
+import { fastestInflater, inflaterAhead } from '../sys/isal.ts';
 import { TarScanner } from '../tar/index.ts';
 import { needsChain, TreeBuilder } from '../tree/index.ts';
-import { readExactly } from './data-files.ts';
+import { mergeLayers } from '../tree/merge.ts';
+import type { BaseFiles } from './base-files.ts';
 import { type WrittenImage, writeImageFile } from './image-file.ts';
-import { storeError } from './io-errors.ts';
-import { LAYER_IMAGE, LAYER_TAR } from './layout.ts';
+import { type KnownTar, openDedupeSink, openTarSink, type SettledTar } from './layer-sink.ts';
+import { CHAIN_IMAGE, LAYER_IMAGE } from './layout.ts';
+import type { DedupedTar } from './records.ts';
 
+/** From so many bytes on a blob is inflated in a thread beside ours: the rest takes as long. */
+const LARGE_BLOB = 4 << 20;
 /** A metadata image over a raw tar has the tar's own record size as its block size. */
 const TAR_RECORD = 512;
-/** With fsync: so many bytes are written between two rounds of writeback, so that the last one is short. */
-const WRITEBACK_BYTES = 64 << 20;
 
 export interface IngestedLayer {
   readonly diffId: string;
@@ -34,10 +34,14 @@ export interface IngestedLayer {
   /** The metadata image, and whether the tar is its device (it maps no data otherwise). */
   readonly image: WrittenImage;
   readonly usesTar: boolean;
+  /** Set when what other layers have is not kept again. */
+  readonly deduped?: DedupedTar;
   /** See `LayerRecord`. */
   readonly needsChain: boolean;
   readonly namesRoot: boolean;
   readonly opaqueRoot: boolean;
+  /** See `IngestOptions.chainDir`; `devices`: which of the files that its tar is put together from. */
+  readonly chain?: { readonly image: WrittenImage; readonly devices: readonly number[] };
   /** What was odd in the tar. */
   readonly findings: readonly Finding[];
 }
@@ -47,13 +51,21 @@ export interface IngestOptions {
   readonly id: string;
   readonly expectBlob?: { readonly digest: string; readonly size: number };
   readonly expectDiffId?: string;
-  /** Make both files durable before returning. */
+  /** The caller is going to make all files durable: what is large is sent to the disk meanwhile. */
   readonly fsync: boolean;
+  /** Share with these what is the same, and keep no tar. */
+  readonly bases?: BaseFiles | undefined;
+  /** The image has no other layer: its merged image is written there, while the tree is at hand. */
+  readonly chainDir?: string | undefined;
+  /** The input is a tar that was made here: it is not inflated, and its digest as a blob is its diffID. */
+  readonly made?: boolean | undefined;
+  /** What is known of that. */
+  readonly known?: KnownTar | undefined;
   readonly onProgress?: OnProgress | undefined;
 }
 
 /**
- * Writes `dir`/layer.tar and `dir`/layer.erofs from the blob's bytes. The
+ * Writes layer.tar, or layer.data and layer.recipe, and layer.erofs into `dir` from the blob's bytes. The
  * directory has no final name yet: a crash leaves debris there that is swept.
  * Throws `store/mismatch` when a digest or size is not what was promised, and
  * what decompression, tar and tree throw.
@@ -63,24 +75,31 @@ export async function ingestLayer(
   dir: string,
   options: IngestOptions,
 ): Promise<IngestedLayer> {
-  const path = join(dir, LAYER_TAR);
-  const file = await open(path, 'wx+', 0o444).catch((error: unknown) => {
-    throw storeError(`write ${path}`, error);
-  });
+  const { bases } = options;
+  const sink = await (bases === undefined ? openTarSink(dir, options) : openDedupeSink(dir, bases, options));
   try {
     const blob = new BlobMeter(options);
-    const tarHash = createHash('sha256');
+    const { known } = options;
+    const tarHash = known === undefined ? createHash('sha256') : null;
     const builder = new TreeBuilder();
-    const scanner = new TarScanner({ onEntry: (entry) => builder.add(entry) });
-    const writer = new TarWriter(file, path, options.fsync);
-    for await (const chunk of decompress(blob.measure(input), fastestInflater)) {
-      tarHash.update(chunk);
+    const scanner = new TarScanner({
+      onEntry(entry) {
+        sink.expectFile(entry.payloadOffset, entry.payloadSize);
+        builder.add(entry);
+      },
+    });
+    const isLarge = options.expectBlob !== undefined && options.expectBlob.size >= LARGE_BLOB;
+    const make = isLarge ? inflaterAhead : fastestInflater;
+    const bytes = blob.measure(input);
+    for await (const chunk of options.made ? bytes : decompress(bytes, make)) {
+      tarHash?.update(chunk);
       scanner.write(chunk);
-      writer.write(chunk);
+      sink.write(chunk);
     }
+    const tarSize = scanner.offset;
     scanner.end();
-    const { digest: blobDigest, size: blobSize } = blob.finish();
-    const diffId = `sha256:${tarHash.digest('hex')}`;
+    const diffId = tarHash === null ? known!.diffId : `sha256:${tarHash.digest('hex')}`;
+    const { digest: blobDigest, size: blobSize } = blob.finish(diffId);
     if (options.expectDiffId !== undefined && diffId !== options.expectDiffId) {
       throw mismatch(
         `layer ${options.id}`,
@@ -88,46 +107,57 @@ export async function ingestLayer(
       );
     }
     const tree = builder.finish();
-    const tar = tree.sources[0]!;
-    tar.digest = diffId;
-    tar.size = writer.size;
-    const plan = planImage(tree, { blockSize: TAR_RECORD });
-    const [image] = await Promise.all([
-      writeImageFile(
-        join(dir, LAYER_IMAGE),
-        plan,
-        (_, at, length) => readExactly(file.fd, at, length, path),
-        options,
-      ),
-      writer.finish(),
-    ]);
-    return {
+    const kept = await sink.settle(tree, diffId);
+    const plan = planImage(kept.tree, { blockSize: TAR_RECORD });
+    const image = writeImageFile(join(dir, LAYER_IMAGE), plan, kept.read);
+    const layer = {
       diffId,
       blobDigest,
       blobSize,
-      tarSize: writer.size,
+      tarSize,
       entries: scanner.entries,
       image,
-      usesTar: plan.devices.length > 0,
+      usesTar: kept.deduped === null && plan.devices.length > 0,
+      ...(kept.deduped === null ? {} : { deduped: describeDeduped(kept.deduped, plan) }),
       needsChain: needsChain(tree),
       namesRoot: !tree.root.implied,
       opaqueRoot: tree.root.opaque,
       findings: [...scanner.findings, ...tree.findings],
     };
+    // data that is copied is taken from the layer's image there, which has no name yet
+    const isCopied = plan.copiesAt < plan.size;
+    if (options.chainDir === undefined || layer.needsChain || isCopied) return layer;
+    return { ...layer, chain: writeChain(options.chainDir, kept) };
   } finally {
-    await file.close();
+    await sink.close();
   }
+}
+
+/** The image of the layer alone, as a merge makes it. Consumes the tree. */
+function writeChain(dir: string, { tree, read }: SettledTar): NonNullable<IngestedLayer['chain']> {
+  const merged = mergeLayers([tree]);
+  const plan = planImage(merged, { blockSize: fittingBlockSize(merged.sources) });
+  const image = writeImageFile(join(dir, CHAIN_IMAGE), plan, read);
+  return { image, devices: plan.devices.map(({ source }) => source) };
+}
+
+function describeDeduped(
+  { data, recipe, sources, files }: NonNullable<SettledTar['deduped']>,
+  plan: ErofsPlan,
+): DedupedTar {
+  return { data, recipe, sources, devices: plan.devices.map(({ source }) => files[source]!) };
 }
 
 /** Hashes and counts the blob as it passes by. */
 class BlobMeter {
   readonly #options: IngestOptions;
-  readonly #hash: Hash = createHash('sha256');
+  readonly #hash: Hash | null;
   #size = 0;
   #ended = false;
 
   constructor(options: IngestOptions) {
     this.#options = options;
+    this.#hash = options.made ? null : createHash('sha256');
   }
 
   async *measure(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, undefined> {
@@ -140,16 +170,16 @@ class BlobMeter {
           `it is longer than the ${expectBlob.size} bytes that the manifest says`,
         );
       }
-      this.#hash.update(chunk);
+      this.#hash?.update(chunk);
       yield chunk;
       onProgress?.({ type: 'advance', id, done: this.#size });
     }
     this.#ended = true;
   }
 
-  finish(): { digest: string; size: number } {
+  finish(diffId: string): { digest: string; size: number } {
     const { expectBlob } = this.#options;
-    const digest = `sha256:${this.#hash.digest('hex')}`;
+    const digest = this.#hash === null ? diffId : `sha256:${this.#hash.digest('hex')}`;
     if (expectBlob !== undefined) {
       if (!this.#ended || this.#size !== expectBlob.size) {
         throw mismatch(
@@ -168,61 +198,4 @@ function mismatch(what: string, reason: string): VeneerError {
   return new VeneerError('store/mismatch', `Cannot accept ${what}: ${reason}`, {
     hint: 'The source is damaged or was changed; nothing of it was kept.',
   });
-}
-
-/**
- * Sequential writes. They are synchronous, because waking a thread for each costs more than the copy into the page
- * cache; what goes to disk goes there behind our back.
- */
-class TarWriter {
-  readonly #file: FileHandle;
-  readonly #path: string;
-  readonly #fsync: boolean;
-  #writeback: Promise<void> | null = null;
-  #writebackError: unknown;
-  #unsynced = 0;
-  size = 0;
-
-  constructor(file: FileHandle, path: string, fsync: boolean) {
-    this.#file = file;
-    this.#path = path;
-    this.#fsync = fsync;
-  }
-
-  write(chunk: Buffer): void {
-    try {
-      for (let done = 0; done < chunk.length; ) {
-        done += writeSync(this.#file.fd, chunk, done, chunk.length - done, this.size + done);
-      }
-    } catch (error) {
-      throw storeError(`write ${this.#path}`, error);
-    }
-    this.size += chunk.length;
-    this.#unsynced += chunk.length;
-    if (this.#fsync && this.#unsynced >= WRITEBACK_BYTES && this.#writeback === null) this.#startWriteback();
-  }
-
-  #startWriteback(): void {
-    this.#unsynced = 0;
-    this.#writeback = this.#file
-      .datasync()
-      .catch((error: unknown) => {
-        // the kernel reports a failed write-back once for each open file: kept for `finish`
-        this.#writebackError ??= error;
-      })
-      .then(() => {
-        this.#writeback = null;
-      });
-  }
-
-  /** Resolves when all that is written is durable, if that was asked for. */
-  async finish(): Promise<void> {
-    try {
-      await this.#writeback;
-      if (this.#writebackError !== undefined) throw this.#writebackError;
-      if (this.#fsync) await this.#file.sync();
-    } catch (error) {
-      throw storeError(`write ${this.#path}`, error);
-    }
-  }
 }

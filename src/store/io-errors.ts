@@ -46,15 +46,3 @@ export function freeSpace(path: string): number {
     return Number.POSITIVE_INFINITY;
   }
 }
-
-/** Bytes for people: `12.3 MB` (powers of ten). */
-export function showBytes(bytes: number): string {
-  const units = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];
-  let value = bytes;
-  let unit = 0;
-  while (value >= 1000 && unit < units.length - 1) {
-    value /= 1000;
-    unit++;
-  }
-  return unit === 0 ? `${value} B` : `${value.toFixed(1)} ${units[unit]}`;
-}

@@ -3,7 +3,8 @@ import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Finding, VeneerError } from '../errors.ts';
 import { syncCatalog } from './catalog.ts';
-import { LAYER_FACTS, LAYER_IMAGE, LAYER_TAR } from './layout.ts';
+import { storedBytes } from './layer-files.ts';
+import { LAYER_FACTS, LAYER_IMAGE } from './layout.ts';
 import { type LayerRecord, readLayerRecord } from './records.ts';
 import type { Store } from './store.ts';
 
@@ -22,10 +23,6 @@ export function readLayer(store: Store, diffId: string): LayerRecord {
   });
 }
 
-export function layerTar(store: Store, diffId: string): string {
-  return join(store.layout.layer(diffId), LAYER_TAR);
-}
-
 export function layerImage(store: Store, diffId: string): string {
   return join(store.layout.layer(diffId), LAYER_IMAGE);
 }
@@ -36,6 +33,10 @@ export interface LayerUse extends LayerRecord {
   readonly images: readonly string[];
   /** Every blob digest that is known for it: the verified one first, then what manifests of stored images say. */
   readonly blobs: readonly string[];
+  /** Bytes of its own files. A deduped layer has fewer than its tar. */
+  readonly storedBytes: number;
+  /** diffIDs of layers that point into its files. */
+  readonly sharedBy: readonly string[];
 }
 
 /** All layers by diffID. Records that cannot be read go to `onFinding` and are left out. */
@@ -56,25 +57,22 @@ export function listLayers(
     use.images.add(row.name);
     use.blobs.add(row.blob_digest);
   }
-  const layers = database.rows<{ record: string }>('SELECT record FROM layers ORDER BY diff_id');
-  return layers.map((row) => {
-    const record = JSON.parse(row.record) as LayerRecord;
+  const rowsOfLayers = database.rows<{ record: string }>('SELECT record FROM layers ORDER BY diff_id');
+  const layers = rowsOfLayers.map((row) => JSON.parse(row.record) as LayerRecord);
+  const sharedBy = new Map<string, string[]>();
+  for (const { diffId, deduped } of layers) {
+    for (const source of deduped?.sources ?? []) {
+      sharedBy.set(source.diffId, [...(sharedBy.get(source.diffId) ?? []), diffId]);
+    }
+  }
+  return layers.map((record) => {
     const use = uses.get(record.diffId);
     return {
       ...record,
       images: use === undefined ? [] : [...use.images],
+      storedBytes: storedBytes(record),
+      sharedBy: sharedBy.get(record.diffId) ?? [],
       blobs: [...new Set([record.blob.digest, ...(use?.blobs ?? [])])],
     };
   });
-}
-
-/**
- * The layer that a blob was verified to hold, or null. What a manifest claims does not count here: an image
- * could otherwise name somebody else's blob for its own layer.
- */
-export function findLayerByBlob(store: Store, blobDigest: string): string | null {
-  if (!store.exists()) return null;
-  syncCatalog(store);
-  const sql = 'SELECT diff_id FROM layer_blobs WHERE blob_digest = ? ORDER BY diff_id';
-  return store.database().rows<{ diff_id: string }>(sql, blobDigest)[0]?.diff_id ?? null;
 }

@@ -23,6 +23,13 @@ export function isDigest(text: unknown): text is string {
 export const EMPTY_CHAIN = `sha256:${createHash('sha256').digest('hex')}`;
 
 export const LAYER_TAR = 'layer.tar';
+/** Instead of layer.tar, of a layer that shares data with others: what is new, and how the tar is put together. */
+export const LAYER_DATA = 'layer.data';
+export const LAYER_RECIPE = 'layer.recipe';
+/** Index of what layer.tar or layer.data holds; may go at any time. */
+export const LAYER_UNITS = 'layer.units';
+export const REMNANT_DATA = 'data';
+export const REMNANT_FACTS = 'remnant.json';
 export const LAYER_IMAGE = 'layer.erofs';
 export const LAYER_FACTS = 'layer.json';
 export const CHAIN_IMAGE = 'fsmeta.erofs';
@@ -37,13 +44,17 @@ export class StoreLayout {
   readonly layers: string;
   readonly chains: string;
   readonly linked: string;
+  readonly remnants: string;
   readonly verity: string;
   readonly tmp: string;
   readonly downloads: string;
   readonly locks: string;
   readonly leases: string;
+  readonly holds: string;
   readonly lock: string;
   readonly run: string;
+  readonly checkouts: string;
+  readonly objects: string;
 
   constructor(root: string) {
     this.root = root;
@@ -53,16 +64,20 @@ export class StoreLayout {
     this.layers = join(root, 'layers');
     this.chains = join(root, 'chains');
     this.linked = join(root, 'linked');
+    this.remnants = join(root, 'remnants');
     this.verity = join(root, 'verity');
     this.tmp = join(root, 'tmp');
     this.downloads = join(root, 'tmp', 'downloads');
     this.locks = join(root, 'tmp', 'locks');
     this.leases = join(root, 'leases');
+    this.holds = join(root, 'holds');
     this.lock = join(root, 'lock');
     this.run = join(root, 'run');
+    this.checkouts = join(root, 'checkouts');
+    this.objects = join(root, 'objects');
   }
 
-  /** Every directory of a store, parents first. `run` belongs to the mount room. */
+  /** Every directory of a store, parents first. `run` belongs to the mount room, `checkouts` and `objects` to the checkout room. */
   directories(): string[] {
     const blobs = join(this.root, 'blobs');
     return [
@@ -73,12 +88,14 @@ export class StoreLayout {
       this.layers,
       this.chains,
       this.linked,
+      this.remnants,
       this.verity,
       ...['disk', 'file', 'fs'].map((scope) => join(this.verity, scope)),
       this.tmp,
       this.downloads,
       this.locks,
       this.leases,
+      this.holds,
     ];
   }
 
@@ -104,6 +121,15 @@ export class StoreLayout {
     return join(this.linked, digestHex(chainId));
   }
 
+  /** What is left of the file with this digest, whose layer is gone: the parts that other layers point into. */
+  remnant(digest: string): string {
+    return join(this.remnants, digestHex(digest));
+  }
+
+  remnantData(digest: string): string {
+    return join(this.remnant(digest), REMNANT_DATA);
+  }
+
   /** Hash tree of the file with this digest, or of the flat disk that begins with it. */
   verityTree(scope: 'disk' | 'file', digest: string): string {
     return join(this.verity, scope, digestHex(digest));
@@ -112,6 +138,20 @@ export class StoreLayout {
   /** What fs-verity says of the file with this digest. */
   fsVerity(digest: string): string {
     return join(this.verity, 'fs', `${digestHex(digest)}.json`);
+  }
+
+  hold(name: string): string {
+    return join(this.holds, `${name}.json`);
+  }
+
+  /** What is known of the checkout in a directory, by its path. */
+  checkout(path: string): string {
+    return join(this.checkouts, createHash('sha256').update(path).digest('hex'));
+  }
+
+  /** The file that checkouts of hard links share, by its digest in hex. */
+  object(hex: string): string {
+    return join(this.objects, hex.slice(0, 2), hex);
   }
 
   download(blobDigest: string): string {

@@ -6,10 +6,12 @@ import { chainIds } from '../oci/digest.ts';
 import { chainOf } from './chain-ids.ts';
 import { findChainRecord, leansOnChain } from './chain-records.ts';
 import { checkDigest, REFETCH } from './checked.ts';
+import { deviceDigest, devicePath } from './device-path.ts';
 import { storeError } from './io-errors.ts';
+import { layerDevices } from './layer-files.ts';
 import { readLayer } from './layers.ts';
-import { CHAIN_IMAGE, digestHex, LAYER_IMAGE, LAYER_TAR } from './layout.ts';
-import type { ChainRecord, DeviceRecord, ImageRecord, LayerRecord } from './records.ts';
+import { CHAIN_IMAGE, digestHex, LAYER_IMAGE } from './layout.ts';
+import type { ChainRecord, ImageLayer, LayerRecord } from './records.ts';
 import type { Store } from './store.ts';
 
 export interface MountDevice {
@@ -41,7 +43,7 @@ export interface MountableImage {
  */
 export async function mountable(
   store: Store,
-  image: Pick<ImageRecord, 'layers'>,
+  image: { readonly layers: readonly Pick<ImageLayer, 'diffId'>[] },
   mode: 'merged' | 'layers',
   options: { signal?: AbortSignal } = {},
 ): Promise<MountableImage[]> {
@@ -66,9 +68,9 @@ export async function mountable(
     if (record !== null && record !== undefined) {
       return describe(store, seals, join(store.layout.linkedLayer(record.chainId), LAYER_IMAGE), record);
     }
-    const { usesTar, tarSize, image: facts } = layers.get(diffId)!;
-    const devices: DeviceRecord[] = usesTar ? [{ diffId, file: LAYER_TAR, size: tarSize }] : [];
-    return describe(store, seals, join(store.layout.layer(diffId), LAYER_IMAGE), { image: facts, devices });
+    const layer = layers.get(diffId)!;
+    const path = join(store.layout.layer(diffId), LAYER_IMAGE);
+    return describe(store, seals, path, { image: layer.image, devices: layerDevices(layer) });
   });
 }
 
@@ -102,9 +104,9 @@ function describe(
   checkSize(primary, record.image.size);
   if (!seals(primary, record.image.digest)) checkDigest(primary, record.image.digest);
   const devices = record.devices.map((device): MountDevice => {
-    const path = join(store.layout.layer(device.diffId), device.file);
+    const path = devicePath(store, device);
     checkSize(path, device.size);
-    const digest = device.file === LAYER_TAR ? device.diffId : readLayer(store, device.diffId).image.digest;
+    const digest = deviceDigest(store, device);
     seals(path, digest);
     return { path, size: device.size, tag: digestHex(digest) };
   });

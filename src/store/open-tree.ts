@@ -27,6 +27,8 @@ export interface OpenImage {
   readFile(node: TreeNode, range?: { start?: number; end?: number }): AsyncGenerator<Buffer>;
   /** The bytes of `tree.sources[index]`, read synchronously. */
   data(index: number): ByteSource;
+  /** The file that `tree.sources[index]` is, open until `close`. */
+  file(index: number): { readonly fd: number; readonly path: string };
   close(): void;
 }
 
@@ -63,6 +65,7 @@ export async function openTree(store: Store, image: Pick<ImageRecord, 'layers'>)
       tree,
       readFile: (node, range) => readNode(open, tree, node, range),
       data: (index) => sources[index]!,
+      file: (index) => open.open(tree.sources[index]!),
       close: () => open.close(),
     };
   } catch (error) {

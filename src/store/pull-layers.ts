@@ -1,21 +1,20 @@
 /** The layers of a pull: side by side, each under its own lock, each published when it is verified. */
-import { randomBytes } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { type Finding, VeneerError } from '../errors.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { FileRange, ImageSource } from '../oci/source.ts';
 import type { OnProgress } from '../progress/events.ts';
-import { discard, publishDirectory, writeNewFile } from './atomic.ts';
+import type { BaseFile } from './base-files.ts';
+import { chooseBases } from './choose-bases.ts';
 import { openDownload, openLocalBlob } from './downloads.ts';
 import type { IngestedLayer } from './ingest.ts';
-import { IngestPool } from './ingest-pool.ts';
-import { isNoSpace, storeError } from './io-errors.ts';
+import { IngestPool, type TarStream } from './ingest-pool.ts';
+import { isNoSpace } from './io-errors.ts';
 import { hasLayer } from './layers.ts';
-import { digestHex, LAYER_FACTS, LAYER_IMAGE, LAYER_TAR, shortDigest } from './layout.ts';
+import { digestHex, shortDigest } from './layout.ts';
 import { type Lock, throwIfAborted, tryLockName, waitForLock } from './locks.ts';
-import { type LayerRecord, recordText } from './records.ts';
+import { ingestNewLayer } from './new-layer.ts';
 import type { Store } from './store.ts';
 
 /** One layer to have. */
@@ -26,8 +25,23 @@ export interface LayerTask {
   readonly descriptor: Descriptor;
 }
 
+/**
+ * The exact tar of a layer, put together from what is here; null when there is nothing to put it together from.
+ * It is hashed; when it is not right, the blob is fetched instead. Its origins name what it shares with `bases`.
+ */
+export type RebuildLayer = (diffId: string, bases: readonly BaseFile[]) => TarStream | null;
+
 export interface PullLayersOptions {
+  readonly rebuild: RebuildLayer | undefined;
+  /** There are no blobs: what cannot be rebuilt fails. */
+  readonly rebuildOnly: boolean;
   readonly concurrency: number;
+  /** The image has one layer. */
+  readonly alone: boolean;
+  /** Threads of the caller. */
+  readonly pool: IngestPool | undefined;
+  /** Of which layers only what no other layer has is kept. */
+  readonly dedupe: 'all' | 'rebuilt' | 'none';
   readonly signal: AbortSignal | undefined;
   readonly onProgress: OnProgress | undefined;
   readonly onFinding: ((finding: Finding) => void) | undefined;
@@ -46,8 +60,10 @@ export async function pullLayers(
   const failure = new AbortController();
   const signal =
     options.signal === undefined ? failure.signal : AbortSignal.any([options.signal, failure.signal]);
-  const pool = new IngestPool(Math.min(options.concurrency, availableParallelism()));
-  const layerPull = new LayerPull(store, source, pool, { ...options, signal });
+  const pool = options.pool ?? new IngestPool(Math.min(options.concurrency, availableParallelism()));
+  const sharing = options.dedupe === 'all' || (options.dedupe === 'rebuilt' && options.rebuild !== undefined);
+  const chosen = sharing ? chooseBases(store) : null;
+  const layerPull = new LayerPull(store, source, pool, { ...options, bases: chosen?.bases, signal });
   const queue = [...tasks].sort((a, b) => b.descriptor.size - a.descriptor.size || a.position - b.position);
   /** Layers that somebody else is at: looked at again when nothing else is left to do. */
   const busy: LayerTask[] = [];
@@ -73,18 +89,21 @@ export async function pullLayers(
   };
   // Each worker ends by itself and cleans up behind it, so nothing runs on when this throws.
   await Promise.all(Array.from({ length: Math.min(options.concurrency, tasks.length) }, work));
-  await pool.close();
+  if (options.pool === undefined) await pool.close();
+  chosen?.lease.release();
   throwIfAborted(options.signal);
   if (firstError !== undefined) throw firstError;
 }
+
+type LayerPullOptions = PullLayersOptions & { readonly bases: readonly BaseFile[] | undefined };
 
 class LayerPull {
   readonly #store: Store;
   readonly #source: ImageSource;
   readonly #pool: IngestPool;
-  readonly #options: PullLayersOptions;
+  readonly #options: LayerPullOptions;
 
-  constructor(store: Store, source: ImageSource, pool: IngestPool, options: PullLayersOptions) {
+  constructor(store: Store, source: ImageSource, pool: IngestPool, options: LayerPullOptions) {
     this.#store = store;
     this.#pool = pool;
     this.#source = source;
@@ -146,15 +165,18 @@ class LayerPull {
   async #fetch(task: LayerTask): Promise<IngestedLayer> {
     const { signal } = this.#options;
     const { descriptor } = task;
+    const rebuilt = await this.#rebuild(task);
+    if (rebuilt !== null) return rebuilt;
     if (this.#source.local) {
       const range = await this.#source.locateBlob(descriptor);
-      return this.#ingest(task, range ?? (await openLocalBlob(this.#source, descriptor, signal)));
+      const input = range ?? (await openLocalBlob(this.#source, descriptor, signal));
+      return this.#ingest(task, input, descriptor);
     }
     for (;;) {
       const download = openDownload(this.#store, this.#source, descriptor, signal);
       let keep = false;
       try {
-        return await this.#ingest(task, download.bytes);
+        return await this.#ingest(task, download.bytes, descriptor);
       } catch (error) {
         const wrong = isWrongContent(error);
         // A cut or a cancellation keeps what came; a full disk needs the room; wrong bytes are worth nothing.
@@ -168,49 +190,43 @@ class LayerPull {
     }
   }
 
-  /**
-   * Ingests into a directory of our own and publishes it. A crash leaves the directory without its final name,
-   * inside a work directory whose lock is free then; the next pull sweeps it and starts this layer again.
-   */
-  async #ingest(task: LayerTask, input: FileRange | AsyncIterable<Buffer>): Promise<IngestedLayer> {
-    const store = this.#store;
-    const { diffId, descriptor } = task;
-    const dir = join(store.work(), `layer-${randomBytes(9).toString('hex')}`);
+  /** Null when the layer has to be fetched. */
+  async #rebuild(task: LayerTask): Promise<IngestedLayer | null> {
+    const { rebuild, signal, onFinding } = this.#options;
+    const tar = rebuild?.(task.diffId, this.#options.bases ?? []) ?? null;
+    if (tar === null) return null;
     try {
-      mkdirSync(dir, { mode: 0o700 });
-      const ingested = await this.#pool.ingest(input, dir, {
-        expectBlob: { digest: descriptor.digest, size: descriptor.size },
-        expectDiffId: diffId,
-        fsync: store.fsync,
-        id: diffId,
-        onProgress: this.#options.onProgress,
-        signal: this.#options.signal,
-      });
-      throwIfAborted(this.#options.signal);
-      const record: LayerRecord = {
-        version: 1,
-        diffId,
-        tarSize: ingested.tarSize,
-        entries: ingested.entries,
-        blob: { digest: descriptor.digest, size: descriptor.size, mediaType: descriptor.mediaType },
-        needsChain: ingested.needsChain,
-        namesRoot: ingested.namesRoot,
-        opaqueRoot: ingested.opaqueRoot,
-        usesTar: ingested.usesTar,
-        image: ingested.image,
-      };
-      await writeNewFile(join(dir, LAYER_FACTS), recordText(record), { fsync: store.fsync });
-      const files = [LAYER_TAR, LAYER_IMAGE, LAYER_FACTS];
-      const published = await publishDirectory(dir, store.layout.layer(diffId), {
-        fsync: store.fsync,
-        files,
-      });
-      if (!published) await discard(dir);
-      return ingested;
+      return await this.#ingest(task, tar, null);
     } catch (error) {
-      await discard(dir);
-      throw storeError(`store layer ${diffId}`, error);
+      throwIfAborted(signal);
+      if (this.#options.rebuildOnly || isNoSpace(error)) throw error;
+      const reason = error instanceof Error ? error.message : String(error);
+      onFinding?.({
+        code: 'store/not-rebuilt',
+        message: `${layerName(task)} is fetched whole, it could not be rebuilt: ${reason}`,
+      });
+      return null;
     }
+  }
+
+  /** `blob`: what `input` is; null for a tar that was rebuilt here. */
+  async #ingest(
+    task: LayerTask,
+    input: FileRange | TarStream,
+    blob: Descriptor | null,
+  ): Promise<IngestedLayer> {
+    const { diffId } = task;
+    const layer = await ingestNewLayer(this.#store, this.#pool, input, {
+      id: diffId,
+      blob: blob === null ? null : { digest: blob.digest, size: blob.size, mediaType: blob.mediaType },
+      expectDiffId: diffId,
+      bases: blob === null || this.#options.dedupe === 'all' ? this.#options.bases : undefined,
+      alone: this.#options.alone,
+      onProgress: this.#options.onProgress,
+      signal: this.#options.signal,
+    });
+    await layer.publish();
+    return layer.ingested;
   }
 }
 

@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict';
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import {
@@ -12,16 +21,18 @@ import {
   temporaryDirectory,
 } from '../../test/support/image-builder.ts';
 import { sha256 } from '../../test/support/images.ts';
-import { archive, dir, file } from '../../test/support/tar-builder.ts';
+import { archive, dir, file, hardLink } from '../../test/support/tar-builder.ts';
 import type { ProgressEvent } from '../progress/events.ts';
+import { ensureChain } from './chains.ts';
 import { openDownload } from './downloads.ts';
 import { fsck } from './fsck.ts';
 import { gc } from './gc.ts';
 import { listImages } from './images.ts';
-import { findLayerByBlob, listLayers } from './layers.ts';
+import { listLayers } from './layers.ts';
 import { mountable } from './mountable.ts';
 import { openTree } from './open-tree.ts';
 import { pullImage } from './pull.ts';
+import { readChainRecord } from './records.ts';
 import { removeImage } from './rm.ts';
 import { Store } from './store.ts';
 
@@ -92,8 +103,7 @@ test('gzip, zstd and plain blobs of one tar are one layer', async (t) => {
     new Set(layers[0]!.blobs),
     new Set([sha256(compressTar(tar!, 'gzip')), sha256(compressTar(tar!, 'zstd')), sha256(tar!)]),
   );
-  assert.equal(findLayerByBlob(store, sha256(compressTar(tar!, 'gzip'))), sha256(tar!));
-  assert.equal(findLayerByBlob(store, sha256(compressTar(tar!, 'zstd'))), null, 'never verified');
+  assert.equal(layers[0]!.blob.digest, sha256(compressTar(tar!, 'gzip')), 'the others were never verified');
 });
 
 test('an image may have a layer twice, or none at all', async (t) => {
@@ -157,6 +167,45 @@ for (const local of [true, false]) {
     });
   }
 }
+
+test('the merged image of one layer alone is the one that a merge makes', async (t) => {
+  const whole = archive(
+    dir('usr', { mode: 0o755 }),
+    file('usr/large', noise(300_000)),
+    file('etc/name', 'x'),
+  );
+  const changed = Buffer.from(whole);
+  changed[200_000]! ^= 1;
+  const unaligned = archive(file('zeros', Buffer.alloc(700)), file('half', noise(5000), { mode: 0o600 }));
+  for (const [i, tars] of [[whole], [whole, changed], [unaligned], [sampleTars()[0]!]].entries()) {
+    const store = openStore(t, true);
+    for (const tar of tars) {
+      const diffId = sha256(tar);
+      const source = memorySource(buildImage([tar]), { name: `image-${diffId.slice(7, 15)}` });
+      assert.equal((await pullImage(store, source, { dedupe: true })).chainId, diffId);
+    }
+    assertTidy(store);
+    const diffId = sha256(tars.at(-1)!);
+    const folder = store.layout.chain(diffId);
+    const made = readChainRecord(join(folder, 'chain.json'));
+    const bytes = readFileSync(join(folder, 'fsmeta.erofs'));
+    assert.equal(made.version, i === 1 ? 2 : 1);
+    rmSync(folder, { recursive: true });
+    await ensureChain(store, [diffId]);
+    assert.deepEqual(readChainRecord(join(folder, 'chain.json')), made);
+    assert.ok(readFileSync(join(folder, 'fsmeta.erofs')).equals(bytes), `image ${i}`);
+    assert.equal((await fsck(store)).ok, true);
+  }
+});
+
+test('a layer alone that needs lower ones is refused as a merge refuses it, and leaves nothing', async (t) => {
+  const store = openStore(t);
+  const image = buildImage([archive(hardLink('link', 'nowhere'))]);
+  await assert.rejects(pullImage(store, memorySource(image, { name: 'lone' })), { code: 'tree/invalid' });
+  assert.deepEqual(readdirSync(store.layout.chains), []);
+  assert.deepEqual(listImages(store), []);
+  assertTidy(store);
+});
 
 test('a wrong diffID is refused though the blob is what the manifest says', async (t) => {
   const store = openStore(t);
@@ -248,6 +297,30 @@ test('cancelling ends at once, keeps downloads and leaves no half layer', async 
     code: 'io/cancelled',
   });
   await pullImage(store, memorySource(image, { local: false }));
+  assertTidy(store);
+});
+
+test('cancelling ends what is rebuilt here, though that knows nothing of it', async (t) => {
+  const store = openStore(t);
+  const image = buildImage([archive(file('data', noise(300_000)))]);
+  const stop = new AbortController();
+  let pieces = 0;
+  let released = false;
+  async function* rebuilt(): AsyncGenerator<Buffer> {
+    try {
+      for (; pieces < 2000; pieces++) {
+        if (pieces === 20) stop.abort();
+        yield Buffer.alloc(1 << 18);
+      }
+    } finally {
+      released = true;
+    }
+  }
+  await assert.rejects(pullImage(store, memorySource(image), { rebuild: rebuilt, signal: stop.signal }), {
+    code: 'io/cancelled',
+  });
+  assert.ok(pieces < 100, `${pieces} pieces`);
+  assert.ok(released);
   assertTidy(store);
 });
 

@@ -6,6 +6,7 @@ import { checkDigest, digestOf } from '../oci/digest.ts';
 import { formatPlatform, hostPlatform, type Platform } from '../oci/platform.ts';
 import type { ImageSource, ResolvedImage } from '../oci/source.ts';
 import type { OnProgress } from '../progress/events.ts';
+import { formatBytes } from '../progress/units.ts';
 import { syncPath, writeFileAtomic } from './atomic.ts';
 import { syncCatalog } from './catalog.ts';
 import { chainOf } from './chain-ids.ts';
@@ -14,13 +15,15 @@ import { ensureChain } from './chains.ts';
 import { sweepDebris } from './debris.ts';
 import { makeImmutable, sealImage } from './fs-verity.ts';
 import { checkImageName, putImage, readBlob } from './images.ts';
-import { freeSpace, isNoSpace, showBytes, storeError } from './io-errors.ts';
-import { hasLayer } from './layers.ts';
+import type { IngestPool } from './ingest-pool.ts';
+import { freeSpace, isNoSpace, storeError } from './io-errors.ts';
+import { hasLayer, readLayer } from './layers.ts';
 import { isDigest } from './layout.ts';
 import { takeLease } from './leases.ts';
 import { orAborted, throwIfAborted } from './locks.ts';
-import { type LayerTask, pullLayers } from './pull-layers.ts';
+import { type LayerTask, pullLayers, type RebuildLayer } from './pull-layers.ts';
 import type { BlobRef, ImageRecord } from './records.ts';
+import { readSettings } from './settings.ts';
 import type { Store } from './store.ts';
 
 export interface PullOptions {
@@ -30,8 +33,16 @@ export interface PullOptions {
   readonly platform?: Platform;
   /** Layers at a time; default 4. */
   readonly concurrency?: number;
+  /** Threads that the caller has started, and ends. */
+  readonly pool?: IngestPool;
+  /** Where layers come from before their blobs are fetched. */
+  readonly rebuild?: RebuildLayer;
+  /** The source has no blobs: what cannot be rebuilt fails. */
+  readonly rebuildOnly?: boolean;
   readonly onProgress?: OnProgress;
   readonly onFinding?: (finding: Finding) => void;
+  /** Keep of new layers only what no other layer has; default: what the store is set to, and layers that are rebuilt. */
+  readonly dedupe?: boolean;
   /** Set the immutable flag of the image's files. Throws `store/unsupported` where there is none. */
   readonly immutable?: boolean;
   /** Ends the pull with `io/cancelled`; what is complete stays, downloads stay resumable. */
@@ -76,6 +87,11 @@ export async function pullImage(
     try {
       await pullLayers(store, source, layerTasks(record, resolved), {
         concurrency: Math.max(1, options.concurrency ?? DEFAULT_CONCURRENCY),
+        alone: record.layers.length === 1,
+        pool: options.pool,
+        rebuild: options.rebuild,
+        rebuildOnly: options.rebuildOnly ?? false,
+        dedupe: dedupeWhat(store, options),
         signal: options.signal,
         onProgress: options.onProgress,
         onFinding: options.onFinding,
@@ -88,7 +104,7 @@ export async function pullImage(
     await sealImage(store, record, options);
     throwIfAborted(options.signal);
     await syncNames(store);
-    await putImage(store, record);
+    await putImage(store, { ...record, version: recordVersion(store, record) });
     if (options.immutable) makeImmutable(store, record);
     // Given back only now: see the order of reading in gc.ts.
   } catch (error) {
@@ -155,6 +171,17 @@ function describeImage(name: string, resolved: ResolvedImage): ImageRecord {
   return record;
 }
 
+/** Layers that come as a delta are like others by nature. */
+function dedupeWhat(store: Store, { dedupe }: PullOptions): 'all' | 'rebuilt' | 'none' {
+  if (dedupe === undefined) return readSettings(store).dedupe ? 'all' : 'rebuilt';
+  return dedupe ? 'all' : 'none';
+}
+
+/** One that is deduped makes the record one that a veneer which cannot know of sharing will not read, and sweep past. */
+function recordVersion(store: Store, record: ImageRecord): 1 | 2 {
+  return record.layers.some(({ diffId }) => readLayer(store, diffId).deduped !== undefined) ? 2 : 1;
+}
+
 function blobRef(descriptor: Descriptor): BlobRef {
   return { digest: descriptor.digest, size: descriptor.size, mediaType: descriptor.mediaType };
 }
@@ -219,8 +246,8 @@ function missingBytes(store: Store, record: ImageRecord): number {
 
 function noSpace(store: Store, record: ImageRecord, cause?: unknown): VeneerError {
   const { root } = store.layout;
-  const needed = showBytes(missingBytes(store, record));
-  const free = showBytes(freeSpace(root));
+  const needed = formatBytes(missingBytes(store, record));
+  const free = formatBytes(freeSpace(root));
   return new VeneerError(
     'io/no-space',
     `Cannot pull ${record.name} into ${root}: its missing layers need more than ${needed}, ${free} are free`,

@@ -9,9 +9,11 @@ import {
   type ChainRecord,
   type ImageRecord,
   type LayerRecord,
+  type RemnantRecord,
   readChainRecord,
   readImageRecord,
   readLayerRecord,
+  readRemnantRecord,
   recordText,
 } from './records.ts';
 
@@ -48,11 +50,35 @@ const IMAGE: ImageRecord = {
   pulledAt: '2024-01-01T00:00:00.000Z',
 };
 
+const DEDUPED: LayerRecord = {
+  ...LAYER,
+  version: 2,
+  usesTar: false,
+  deduped: {
+    data: { digest: digest('9'), size: 4096 },
+    recipe: { digest: digest('a'), size: 100 },
+    sources: [{ diffId: digest('5'), file: 'layer.tar', size: 10240 }],
+    devices: [{ diffId: digest('1'), file: 'layer.data', digest: digest('9'), size: 4096 }],
+  },
+};
+const REMNANT: RemnantRecord = {
+  version: 1,
+  digest: digest('1'),
+  size: 10240,
+  ranges: [
+    [0, 4096],
+    [8192, 10240],
+  ],
+  content: digest('2'),
+};
+
 const KINDS = [
   { record: LAYER, read: readLayerRecord },
   { record: CHAIN, read: readChainRecord },
   { record: IMAGE, read: readImageRecord },
   { record: { ...IMAGE, index: IMAGE.manifest }, read: readImageRecord },
+  { record: DEDUPED, read: readLayerRecord },
+  { record: REMNANT, read: readRemnantRecord },
 ] as const;
 
 test('records come back as they were written', (t) => {
@@ -71,8 +97,8 @@ test('a missing record is told from a damaged one', (t) => {
     code: 'store/corrupt',
     message: /record\.json: it is not JSON/,
   });
-  writeFileSync(path, recordText(LAYER).replace('"version": 1', '"version": 2'));
-  assert.throws(() => readLayerRecord(path), { code: 'store/corrupt', message: /version 2/ });
+  writeFileSync(path, recordText(LAYER).replace('"version": 1', '"version": 3'));
+  assert.throws(() => readLayerRecord(path), { code: 'store/corrupt', message: /version 3/ });
 });
 
 test('every field is needed and checked', (t) => {

@@ -19,9 +19,10 @@ export interface BlobRef {
 
 /** layers/HEX/layer.json: what the ingest verified. */
 export interface LayerRecord {
-  readonly version: 1;
+  /** 2 of a layer that is deduped. */
+  readonly version: 1 | 2;
   readonly diffId: string;
-  /** Bytes of layer.tar. */
+  /** Bytes of the tar. */
   readonly tarSize: number;
   /** Tar entries. */
   readonly entries: number;
@@ -36,25 +37,49 @@ export interface LayerRecord {
   /** layer.erofs has layer.tar as its one data device; false when it maps no data of it. */
   readonly usesTar: boolean;
   /** layer.erofs. */
-  readonly image: { readonly digest: string; readonly size: number };
+  readonly image: FileFacts;
+  /** There is no layer.tar: what is new in it is kept, and a recipe. */
+  readonly deduped?: DedupedTar;
+}
+
+/** A file by what it holds. */
+export interface FileFacts {
+  readonly digest: string;
+  /** Bytes. */
+  readonly size: number;
+}
+
+/** A tar that is kept as new data and a recipe. */
+export interface DedupedTar {
+  /** layer.data: the tar's blocks that no other layer had. */
+  readonly data: FileFacts;
+  /** layer.recipe: how to put the tar together. */
+  readonly recipe: FileFacts;
+  /** The files that the recipe points into besides layer.data, in its order. They are real files: no recipe leads to another one. */
+  readonly sources: readonly DeviceRecord[];
+  /** The devices of layer.erofs in the order of its device table. */
+  readonly devices: readonly DeviceRecord[];
 }
 
 /** One data device of a metadata image, in the order of its device table. */
 export interface DeviceRecord {
   /** The layer whose directory holds the file. */
   readonly diffId: string;
-  readonly file: 'layer.tar' | 'layer.erofs';
+  readonly file: 'layer.tar' | 'layer.erofs' | 'layer.data';
   /** Bytes. */
   readonly size: number;
+  /** Of layer.data: what it held when it was pointed into. */
+  readonly digest?: string;
 }
 
 /** chains/HEX/chain.json and linked/HEX/chain.json: one metadata image over several layers. */
 export interface ChainRecord {
-  readonly version: 1;
+  /** 2 when one of its devices is a layer.data. */
+  readonly version: 1 | 2;
   readonly chainId: string;
   /** Bottom first. */
   readonly diffIds: readonly string[];
-  readonly image: { readonly digest: string; readonly size: number };
+  readonly image: FileFacts;
   readonly devices: readonly DeviceRecord[];
 }
 
@@ -66,7 +91,8 @@ export interface ImageLayer {
 
 /** images/HEX.json: one name. */
 export interface ImageRecord {
-  readonly version: 1;
+  /** 2 when a layer of it was deduped: a veneer that does not know of that must not take away what it shares. */
+  readonly version: 1 | 2;
   readonly name: string;
   readonly manifest: BlobRef;
   readonly config: BlobRef;
@@ -107,8 +133,37 @@ export interface FsVerityRecord {
   readonly fsVerity: string;
 }
 
+/** store.json: what the store is set to. */
+export interface StoreSettings {
+  readonly version: 1;
+  /** Keep of a pulled layer only what no other layer has. */
+  readonly dedupe: boolean;
+}
+
+/** remnants/HEX/remnant.json: what is kept of a file whose layer is gone. */
+export interface RemnantRecord {
+  readonly version: 1;
+  /** Of the whole file. */
+  readonly digest: string;
+  /** Bytes of the whole file, and of this one, which has holes. */
+  readonly size: number;
+  /** Where it has the bytes of the whole file, `[begin, end]`: sorted, apart from each other. */
+  readonly ranges: readonly (readonly [begin: number, end: number])[];
+  /** SHA-256 of the bytes of all ranges, one after the other. */
+  readonly content: string;
+}
+
 /** No record is longer; 128 layers need some 60 kB. */
 const MAX_RECORD = 16 << 20;
+
+/** holds/NAME.json: what somebody outside of the store needs for as long as the file stands. */
+export interface HoldRecord {
+  readonly version: 1;
+  /** diffIDs. */
+  readonly layers: readonly string[];
+  /** chainIDs. */
+  readonly chains: readonly string[];
+}
 
 type Json = Record<string, unknown>;
 
@@ -132,6 +187,11 @@ class Fields {
   version(): 1 {
     if (this.json.version !== 1) this.fail(`record version ${String(this.json.version)} is not known`);
     return 1;
+  }
+
+  /** Of records that name deduped layers. */
+  versionToTwo(): 1 | 2 {
+    return this.json.version === 2 ? 2 : this.version();
   }
 
   string(name: string): string {
@@ -162,6 +222,10 @@ class Fields {
   list(name: string): unknown[] {
     const value = this.json[name];
     return Array.isArray(value) ? value : this.fail(`"${name}" is not a list`);
+  }
+
+  digests(name: string): string[] {
+    return this.list(name).map((value) => (isDigest(value) ? value : this.fail(`"${name}" holds no digest`)));
   }
 }
 
@@ -196,15 +260,37 @@ function blobRef(fields: Fields): BlobRef {
   };
 }
 
-function imageFacts(fields: Fields): { digest: string; size: number } {
+function fileFacts(fields: Fields): FileFacts {
   return { digest: fields.digest('digest'), size: fields.size('size') };
+}
+
+function deviceRecords(fields: Fields, name: string): DeviceRecord[] {
+  return fields.list(name).map((value): DeviceRecord => {
+    const device = new Fields(fields.path, value);
+    const file = device.string('file');
+    const plain = { diffId: device.digest('diffId'), size: device.size('size') };
+    if (file === 'layer.data') return { ...plain, file, digest: device.digest('digest') };
+    if (file !== 'layer.tar' && file !== 'layer.erofs')
+      return device.fail(`device file "${file}" is not known`);
+    return { ...plain, file };
+  });
+}
+
+function dedupedTar(fields: Fields): DedupedTar {
+  return {
+    data: fileFacts(fields.object('data')),
+    recipe: fileFacts(fields.object('recipe')),
+    sources: deviceRecords(fields, 'sources'),
+    devices: deviceRecords(fields, 'devices'),
+  };
 }
 
 /** Throws `store/missing` or `store/corrupt`. */
 export function readLayerRecord(path: string): LayerRecord {
   const fields = readFields(path);
+  const version = fields.versionToTwo();
   return {
-    version: fields.version(),
+    version,
     diffId: fields.digest('diffId'),
     tarSize: fields.size('tarSize'),
     entries: fields.size('entries'),
@@ -213,29 +299,20 @@ export function readLayerRecord(path: string): LayerRecord {
     namesRoot: fields.boolean('namesRoot'),
     opaqueRoot: fields.boolean('opaqueRoot'),
     usesTar: fields.boolean('usesTar'),
-    image: imageFacts(fields.object('image')),
+    image: fileFacts(fields.object('image')),
+    ...(version === 2 ? { deduped: dedupedTar(fields.object('deduped')) } : {}),
   };
 }
 
 /** Throws `store/missing` or `store/corrupt`. */
 export function readChainRecord(path: string): ChainRecord {
   const fields = readFields(path);
-  const devices = fields.list('devices').map((value): DeviceRecord => {
-    const device = new Fields(path, value);
-    const file = device.string('file');
-    if (file !== 'layer.tar' && file !== 'layer.erofs') {
-      return device.fail(`device file "${file}" is not known`);
-    }
-    return { diffId: device.digest('diffId'), file, size: device.size('size') };
-  });
   return {
-    version: fields.version(),
+    version: fields.versionToTwo(),
     chainId: fields.digest('chainId'),
-    diffIds: fields
-      .list('diffIds')
-      .map((value) => (isDigest(value) ? value : fields.fail('"diffIds" holds no digest'))),
-    image: imageFacts(fields.object('image')),
-    devices,
+    diffIds: fields.digests('diffIds'),
+    image: fileFacts(fields.object('image')),
+    devices: deviceRecords(fields, 'devices'),
   };
 }
 
@@ -247,7 +324,7 @@ export function readImageRecord(path: string): ImageRecord {
     return { diffId: layer.digest('diffId'), blob: blobRef(layer.object('blob')) };
   });
   return {
-    version: fields.version(),
+    version: fields.versionToTwo(),
     name: fields.string('name'),
     manifest: blobRef(fields.object('manifest')),
     config: blobRef(fields.object('config')),
@@ -275,7 +352,7 @@ export function readVerityRecord(path: string): VerityRecord {
     dataBlocks: fields.size('dataBlocks'),
     salt: hex('salt', /^(?:[0-9a-f]{2}){0,256}$/),
     rootHash: hex('rootHash', /^[0-9a-f]{64}$/),
-    tree: imageFacts(fields.object('tree')),
+    tree: fileFacts(fields.object('tree')),
   };
 }
 
@@ -289,9 +366,60 @@ export function readFsVerityRecord(path: string): FsVerityRecord {
   };
 }
 
+/** Throws `store/missing` or `store/corrupt`. */
+export function readHoldRecord(path: string): HoldRecord {
+  const fields = readFields(path);
+  return { version: fields.version(), layers: fields.digests('layers'), chains: fields.digests('chains') };
+}
+
+/** Null when there is none. Throws `store/corrupt`. */
+export function readStoreSettings(path: string): StoreSettings | null {
+  let fields: Fields;
+  try {
+    fields = readFields(path);
+  } catch (error) {
+    if (error instanceof VeneerError && error.code === 'store/missing') return null;
+    throw error;
+  }
+  return { version: fields.version(), dedupe: fields.boolean('dedupe') };
+}
+
+/** Throws `store/missing` or `store/corrupt`. */
+export function readRemnantRecord(path: string): RemnantRecord {
+  const fields = readFields(path);
+  const size = fields.size('size');
+  let last = 0;
+  const ranges = fields.list('ranges').map((value): readonly [number, number] => {
+    const [begin, end] = Array.isArray(value) ? (value as unknown[]) : [];
+    const fits =
+      Number.isSafeInteger(begin) &&
+      Number.isSafeInteger(end) &&
+      (begin as number) >= last &&
+      (end as number) > (begin as number) &&
+      (end as number) <= size;
+    if (!fits) return fields.fail(`"ranges" holds ${JSON.stringify(value)}`);
+    last = end as number;
+    return [begin as number, end as number];
+  });
+  return {
+    version: fields.version(),
+    digest: fields.digest('digest'),
+    size,
+    ranges,
+    content: fields.digest('content'),
+  };
+}
+
 /** The text of a record as it is stored. */
 export function recordText(
-  record: LayerRecord | ChainRecord | ImageRecord | VerityRecord | FsVerityRecord,
+  record:
+    | LayerRecord
+    | ChainRecord
+    | ImageRecord
+    | VerityRecord
+    | FsVerityRecord
+    | HoldRecord
+    | RemnantRecord,
 ): string {
   return `${JSON.stringify(record, null, 2)}\n`;
 }

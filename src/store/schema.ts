@@ -53,6 +53,6 @@ export const MIGRATIONS: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX image_layers_by_layer ON image_layers (diff_id);
   `,
+  // Nobody asks it: which layer a blob is, the layers' own records tell (docs/decisions/0093).
+  'DROP TABLE layer_blobs;',
 ];
-
-export const SCHEMA_VERSION = MIGRATIONS.length;

@@ -14,7 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { after, test } from 'node:test';
 import { archive, dir, file, sparseFile } from '../../test/support/tar-builder.ts';
 import { VeneerError } from '../errors.ts';
@@ -138,6 +138,14 @@ test('an error while appending leaves the tar as it was', async () => {
     readdirSync(directory).filter((name) => name.includes('veneer-append')),
     [],
   );
+});
+
+test('what a killed run left of its journal goes with the next one, whatever that finds', async () => {
+  const path = place(TAR);
+  const stray = join(directory, `${basename(journalPath(path))}.new`);
+  writeFileSync(stray, '{"ver');
+  await assert.rejects(stripTrailer(path, WAYS), withCode('udf/no-trailer'));
+  assert.equal(existsSync(stray), false);
 });
 
 test('a journal costs nothing that was written later', async () => {

@@ -137,6 +137,8 @@ async function withTar<T>(path: string, verb: string, work: (fd: number) => Prom
     if (!flock(fd, 'exclusive', { block: false })) {
       throw new VeneerError('udf/busy', `Cannot ${verb} ${path}: another veneer is at work on it`);
     }
+    // Of a run that was killed before its journal had its name; nobody else is at work, the lock is ours.
+    rmSync(`${journalPath(path)}.new`, { force: true });
     return await work(fd);
   } catch (error) {
     throw storeError(`${verb} ${path}`, error);

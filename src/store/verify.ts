@@ -1,8 +1,12 @@
 /** Verify: reads everything again and compares it with its digest. */
+import { createHash } from 'node:crypto';
 import { closeSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate as letOthersRun } from 'node:timers/promises';
+import type { ByteSource } from '../bytes/io.ts';
 import { VeneerError } from '../errors.ts';
 import type { OnProgress } from '../progress/events.ts';
+import { formatBytes } from '../progress/units.ts';
 import { listDirectory } from './catalog.ts';
 import { imageChains } from './chain-ids.ts';
 import { findChainRecord } from './chain-records.ts';
@@ -11,12 +15,15 @@ import { checkFsVerity, digestFile, findFsVerity, hasImmutableFlag } from './fs-
 import { imageBlobs } from './gc.ts';
 import { hashFile } from './hash-file.ts';
 import { listImages } from './images.ts';
-import { isMissing, showBytes } from './io-errors.ts';
+import { isMissing } from './io-errors.ts';
+import { ownFiles } from './layer-files.ts';
+import { openLayerTar } from './layer-tar.ts';
 import { readLayer } from './layers.ts';
-import { CHAIN_IMAGE, digestHex, HEX64, LAYER_IMAGE, LAYER_TAR } from './layout.ts';
+import { CHAIN_IMAGE, digestHex, HEX64, LAYER_IMAGE, REMNANT_DATA, REMNANT_FACTS } from './layout.ts';
 import { takeLease } from './leases.ts';
-import type { Lock } from './locks.ts';
-import type { ChainRecord, ImageRecord } from './records.ts';
+import { type Lock, throwIfAborted } from './locks.ts';
+import { type ChainRecord, type ImageRecord, readRemnantRecord } from './records.ts';
+import { openRanges } from './remnants.ts';
 import type { Store } from './store.ts';
 import { findTree, VERITY_SCOPES } from './verity.ts';
 
@@ -48,12 +55,15 @@ interface Target {
   readonly digest: string;
   /** Bytes; -1 when only the digest is known. */
   readonly size: number;
+  /** Opens what is hashed when it is not the file at `path`; called under the lease. */
+  readonly open?: () => { readonly source: ByteSource; close(): void };
   /** The kernel may check it too. */
   readonly sealable?: true;
 }
 
 /**
- * Hashes every layer.tar (its diffID), metadata image and document. A lease keeps sweeps away meanwhile.
+ * Hashes every layer's tar (its diffID), metadata image and document; of a deduped layer what is its own, and the tar
+ * that its recipe gives. A lease keeps sweeps away meanwhile.
  * Wrong files are reported, not thrown, and nothing is changed. To mend a layer: `rm` the images that use it, `gc`,
  * and pull again. A damaged merged image may just be removed; it is made again when it is needed.
  */
@@ -87,6 +97,8 @@ export async function verify(store: Store, options: VerifyOptions = {}): Promise
 
 interface Scope {
   readonly layers: string[];
+  /** What deduped layers of one image need of them, their tars tell. */
+  readonly remnants: string[];
   readonly chains: string[];
   readonly blobs: string[];
 }
@@ -100,7 +112,8 @@ function protect(
   const shared = store.share();
   try {
     const scope = chooseScope(store, report, image);
-    return { scope, lease: takeLease(store, 'verify', { ...scope, downloads: [] }) };
+    const { layers, chains, blobs } = scope;
+    return { scope, lease: takeLease(store, 'verify', { layers, chains, blobs, downloads: [] }) };
   } finally {
     shared.release();
   }
@@ -110,6 +123,7 @@ function chooseScope(store: Store, report: VerifyReport, image: ImageRecord | un
   if (image !== undefined) {
     return {
       layers: [...new Set(image.layers.map((layer) => layer.diffId))],
+      remnants: [],
       chains: imageChains(image),
       blobs: imageBlobs(image),
     };
@@ -126,6 +140,7 @@ function chooseScope(store: Store, report: VerifyReport, image: ImageRecord | un
   for (const one of listImages(store, { onFinding })) for (const digest of imageBlobs(one)) blobs.add(digest);
   return {
     layers: digests(layout.layers),
+    remnants: digests(layout.remnants),
     chains: [...new Set([...digests(layout.chains), ...digests(layout.linked)])],
     blobs: [...blobs],
   };
@@ -146,10 +161,18 @@ function listTargets(store: Store, scope: Scope, report: VerifyReport): Target[]
   for (const diffId of scope.layers) {
     const dir = layout.layer(diffId);
     noting(dir, () => {
-      const { tarSize, image } = readLayer(store, diffId);
-      targets.push({ path: join(dir, LAYER_TAR), digest: diffId, size: tarSize, sealable: true });
-      targets.push({ path: join(dir, LAYER_IMAGE), ...image, sealable: true });
+      const record = readLayer(store, diffId);
+      for (const { file, digest, size } of ownFiles(record))
+        targets.push({ path: join(dir, file), digest, size, sealable: true });
+      if (record.deduped !== undefined) {
+        const open = () => openLayerTar(store, diffId);
+        targets.push({ path: `${dir} (its tar)`, digest: diffId, size: record.tarSize, open });
+      }
     });
+  }
+  for (const digest of scope.remnants) {
+    const dir = layout.remnant(digest);
+    noting(dir, () => targets.push(remnantTarget(dir)));
   }
   const addChain = (dir: string, file: string, record: ChainRecord | null): void => {
     if (record !== null) targets.push({ path: join(dir, file), ...record.image, sealable: true });
@@ -175,19 +198,30 @@ function listTargets(store: Store, scope: Scope, report: VerifyReport): Target[]
   return targets;
 }
 
+/** Only the ranges of a remnant count: what lies between them is nobody's. */
+function remnantTarget(dir: string): Target {
+  const { ranges, content } = readRemnantRecord(join(dir, REMNANT_FACTS));
+  const path = join(dir, REMNANT_DATA);
+  const size = ranges.reduce((sum, [begin, end]) => sum + end - begin, 0);
+  return { path, digest: content, size, open: () => openRanges(path, ranges) };
+}
+
 async function check(
   target: Target,
   report: VerifyReport,
   signal: AbortSignal | undefined,
   onRead: (done: number) => void,
 ): Promise<void> {
-  const { path, digest, size } = target;
+  const { path, digest, size, open } = target;
   try {
     const before = report.bytes;
-    const found = await hashFile(path, signal, (bytes) => {
+    const counted = (bytes: number): void => {
       report.bytes += bytes;
       onRead(report.bytes);
-    });
+    };
+    const found = await (open === undefined
+      ? hashFile(path, signal, counted)
+      : hashOpened(open, signal, counted));
     report.files++;
     const length = report.bytes - before;
     if (size >= 0 && length !== size) {
@@ -195,17 +229,41 @@ async function check(
     } else if (found !== digest) {
       report.problems.push({
         path,
-        message: `${path} (${showBytes(length)}) has the digest ${found}, not ${digest}`,
+        message: `${path} (${formatBytes(length)}) has the digest ${found}, not ${digest}`,
       });
     }
   } catch (error) {
-    if (error instanceof VeneerError) throw error;
+    if (error instanceof VeneerError && (error.code === 'io/cancelled' || open === undefined)) throw error;
     const reason = isMissing(error)
       ? 'it is missing'
       : error instanceof Error
         ? error.message
         : String(error);
     report.problems.push({ path, message: `${path} cannot be read: ${reason}` });
+  }
+}
+
+const PIECE = 1 << 20;
+
+async function hashOpened(
+  open: NonNullable<Target['open']>,
+  signal: AbortSignal | undefined,
+  onRead: (bytes: number) => void,
+): Promise<string> {
+  const { source, close } = open();
+  try {
+    const hash = createHash('sha256');
+    const scratch = Buffer.allocUnsafe(PIECE);
+    for (let at = 0; at < source.size; at += PIECE) {
+      throwIfAborted(signal);
+      const length = Math.min(PIECE, source.size - at);
+      hash.update(source.read(at, length, scratch));
+      onRead(length);
+      await letOthersRun();
+    }
+    return `sha256:${hash.digest('hex')}`;
+  } finally {
+    close();
   }
 }
 

@@ -102,7 +102,6 @@ export async function ensureTree(
       closeSync(fd);
     }
     const { size } = statSync(path);
-    if (store.fsync) await syncPath(path);
     const { dataBlockSize, dataBlocks, salt, rootHash } = facts;
     const tree = { digest: await hashFile(path), size };
     const record: VerityRecord = {
@@ -115,7 +114,7 @@ export async function ensureTree(
       rootHash,
       tree,
     };
-    await writeNewFile(join(work, VERITY_FACTS), recordText(record), { fsync: store.fsync });
+    await writeNewFile(join(work, VERITY_FACTS), recordText(record), { fsync: false });
     const files = [VERITY_TREE, VERITY_FACTS];
     if (!(await publishDirectory(work, target, { fsync: store.fsync, files }))) await discard(work);
     if (store.fsync) await syncPath(dirname(target));
