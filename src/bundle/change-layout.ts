@@ -25,6 +25,7 @@ import { digestOf } from '../oci/digest.ts';
 import { encodeDocument, INDEX, type JsonObject } from '../oci/encode-json.ts';
 import { blobPath } from '../oci/layout.ts';
 import { OCI_INDEX } from '../oci/media-type.ts';
+import { type Lock, waitForLock } from '../store/locks.ts';
 import { flock } from '../sys/flock.ts';
 import { makeDirectory } from '../sys/make-directory.ts';
 import { type LayoutFolder, openLayoutFolder } from './layout-folder.ts';
@@ -37,6 +38,10 @@ const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY;
 export interface LayoutChange extends LayoutFolder {
   /** Stores a small blob; one that is there already is replaced, which heals a damaged one. */
   putBlob(bytes: Buffer): BlobFacts;
+  /** The path of a file that may be made in the work folder; what is not stored goes with it. */
+  workFile(): string;
+  /** Stores a file made under such a path; `digest` was taken while it was written. */
+  storeFile(path: string, digest: string): void;
   /** Replaces index.json. */
   putIndex(index: JsonObject): void;
   /** The folder of the blobs of an algorithm, or null when there is none. */
@@ -72,13 +77,18 @@ export function createLayout(path: string): void {
   writeFileSync(join(path, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}\n');
 }
 
+/** The lock of a folder goes when that is closed. */
+const HELD: Lock = { release() {} };
+
 /**
- * Runs `change` on the layout in `path`, alone: waits for other writers to end. A crash leaves a work folder that the
- * next `gc` removes, and perhaps blobs that nothing names.
+ * Runs `change` on the layout in `path`, alone: waits for other writers to end, in this process too. A crash leaves a
+ * work folder that the next `gc` removes, and perhaps blobs that nothing names. `io/cancelled`: the signal fired while
+ * it waited.
  */
 export async function changeLayout<T>(
   path: string,
   change: (layout: LayoutChange) => Promise<T>,
+  signal?: AbortSignal,
 ): Promise<T> {
   // Checked first, for the better message; and again behind the lock, for what may have changed.
   await openLayoutFolder(path);
@@ -86,11 +96,13 @@ export async function changeLayout<T>(
   const lock = openSync(root, DIRECTORY);
   const writer = new Writer(root, lock);
   try {
-    flock(lock, 'exclusive', { block: true });
+    await waitForLock(() => (flock(lock, 'exclusive', { block: false }) ? HELD : null), { signal });
     const layout = await openLayoutFolder(path);
     return await change({
       ...layout,
       putBlob: (bytes) => writer.putBlob(bytes),
+      workFile: () => writer.workFile(),
+      storeFile: (path, digest) => writer.storeFile(path, digest),
       putIndex: (index) =>
         writer.put('index.json', encodeDocument({ ...index, mediaType: OCI_INDEX }, INDEX)),
       blobFolder: (algorithm) => blobFolder(root, algorithm),
@@ -115,21 +127,43 @@ class Writer {
 
   putBlob(bytes: Buffer): BlobFacts {
     const digest = digestOf(bytes);
-    if (blobFolder(this.#root, 'sha256') === null) {
-      makeDirectory(join(this.#root, 'blobs/sha256'), 0o755);
-      fsyncSync(this.#folder);
-    }
+    this.#makeBlobFolder();
     this.put(blobPath(digest), bytes);
     return { digest, size: bytes.length };
   }
 
+  workFile(): string {
+    return join(this.#workFolder(), String(this.#count++));
+  }
+
+  storeFile(path: string, digest: string): void {
+    this.#makeBlobFolder();
+    this.#publish(openSync(path, constants.O_RDONLY), path, blobPath(digest));
+  }
+
   /** Writes `name` in the layout; durable when it returns. */
   put(name: string, bytes: Buffer): void {
-    const temporary = join(this.#workFolder(), String(this.#count++));
-    const final = join(this.#root, name);
+    const temporary = this.workFile();
     const file = openSync(temporary, 'wx', 0o644);
     try {
       writeFileSync(file, bytes);
+    } catch (error) {
+      closeSync(file);
+      throw error;
+    }
+    this.#publish(file, temporary, name);
+  }
+
+  #makeBlobFolder(): void {
+    if (blobFolder(this.#root, 'sha256') !== null) return;
+    makeDirectory(join(this.#root, 'blobs/sha256'), 0o755);
+    fsyncSync(this.#folder);
+  }
+
+  /** Closes `file`, which stands at `temporary`. */
+  #publish(file: number, temporary: string, name: string): void {
+    const final = join(this.#root, name);
+    try {
       // What root writes into somebody's layout stays theirs.
       const { uid, gid } = fstatSync(this.#folder);
       if (process.geteuid?.() === 0) fchownSync(file, uid, gid);

@@ -41,15 +41,15 @@ export function collectGarbage(path: string): Promise<Collected> {
 /** The digests of everything that index.json leads to, itself left out. Each blob is read once. */
 async function neededDigests(layout: LayoutFolder): Promise<Set<string>> {
   const needed = new Set<string>();
-  const todo = layout.entries.map(({ descriptor }) => descriptor);
+  const pending = layout.entries.map(({ descriptor }) => descriptor);
   const read = new Set<string>();
-  for (let next = todo.pop(); next !== undefined; next = todo.pop()) {
+  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
     needed.add(next.digest);
     // By media type too: one blob may be named as a layer here and as a manifest there.
     if (!hasChildren(next.mediaType) || read.has(next.digest)) continue;
     read.add(next.digest);
     const bytes = await readManifestBlob(layout, next);
-    todo.push(...childDescriptors(bytes, `the blob ${next.digest} in ${layout.place}`));
+    pending.push(...childDescriptors(bytes, `the blob ${next.digest} in ${layout.place}`));
   }
   return needed;
 }

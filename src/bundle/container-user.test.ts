@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { VeneerError } from '../errors.ts';
+import { parseIdMap } from '../rootfs/id-map.ts';
 import { findUser } from './container-user.ts';
-import { parseIdMap } from './id-map.ts';
 import { readRootfsFile } from './rootfs-file.ts';
 
 describe('users of a container', () => {

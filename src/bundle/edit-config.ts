@@ -64,7 +64,7 @@ export async function editConfig(
   const raw = parseRaw(image.manifestBytes);
   const manifest = { ...raw, annotations: editAnnotations(raw.annotations, edit) };
   const entries = (config.history ?? []) as readonly Json[];
-  const all = history === null ? entries : [...entries, historyEntry(config, history)];
+  const all = history === null ? entries : [...entries, historyEntry(config, history, 'umoci config', true)];
   const root = await commitImage(layout, image.path, manifest, { ...config, history: all });
   putReference(layout, to, root);
   return { digest: root.digest as string, size: root.size as number };
@@ -125,15 +125,21 @@ function editEnv(old: readonly string[], added: readonly string[]): string[] {
   return env;
 }
 
-function historyEntry(config: JsonObject, history: HistoryEdit): JsonObject {
+/** The entry of a change to an image with this config; `createdBy` when the user does not say what made it. */
+export function historyEntry(
+  config: JsonObject,
+  history: HistoryEdit,
+  createdBy: string,
+  emptyLayer: boolean,
+): JsonObject {
   if (!isTime(history.created)) throw noTime('history.created', history.created);
   return {
     created: history.created,
     // The name that readers of layouts look for; what is compared with umoci's work is equal.
-    created_by: history.createdBy ?? 'umoci config',
+    created_by: history.createdBy ?? createdBy,
     author: history.author ?? config.author ?? '',
     comment: history.comment ?? '',
-    empty_layer: true,
+    empty_layer: emptyLayer,
   };
 }
 

@@ -150,6 +150,37 @@ describe('layouts', () => {
     );
   });
 
+  it('a name whose indexes lead nowhere, on many ways, is looked through once', async (t) => {
+    const path = await makeLayout(t);
+    await changeLayout(path, async (layout) => {
+      let manifests: unknown[] = [];
+      for (let depth = 0; depth < 8; depth++) {
+        const blob = layout.putBlob(Buffer.from(JSON.stringify({ schemaVersion: 2, manifests })));
+        manifests = Array.from({ length: 100 }, () => ({ mediaType: INDEX, ...blob }));
+        if (depth === 7) putReference(layout, 'nowhere', { mediaType: INDEX, ...blob });
+      }
+    });
+    await rejects(
+      openLayoutFolder(path).then((layout) => resolveReference(layout, 'nowhere')),
+      'oci/not-found',
+      /no such tag/,
+    );
+  });
+
+  it('are changed by one at a time, also in one process', async (t) => {
+    const path = await makeLayout(t);
+    const names = ['a', 'b', 'c'];
+    await Promise.all(
+      names.map((name) =>
+        changeLayout(path, async (layout) => {
+          await new Promise((resolve) => setTimeout(resolve, 5));
+          putNewImage(layout, name, '2021-01-01T00:00:00Z');
+        }),
+      ),
+    );
+    assert.deepEqual(listReferences(await openLayoutFolder(path)).sort(), [...names, 'x']);
+  });
+
   it('a second entry of a name goes with the first', async (t) => {
     const path = await makeLayout(t);
     await changeLayout(path, async (layout) => {

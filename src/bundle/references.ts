@@ -48,7 +48,8 @@ const MAX_DEPTH = 8;
 export async function resolveReference(layout: LayoutFolder, name: string): Promise<ReferencePath> {
   const roots = layout.entries.filter(({ descriptor }) => descriptor.annotations[REF_NAME] === name);
   const found: LayoutEntry[][] = [];
-  for (const root of roots) await descend(layout, [root], found);
+  const barren = new Set<string>();
+  for (const root of roots) await descend(layout, [root], found, barren);
   const [steps] = found;
   if (steps === undefined)
     throw new VeneerError('oci/not-found', `Cannot find ${name} in ${layout.place}: no such tag`, {
@@ -67,10 +68,12 @@ function someNames(layout: LayoutFolder): string {
   return names.slice(0, 20).join(', ') + (names.length > 20 ? ', …' : '');
 }
 
+/** `barren`: indexes that lead to nothing. On all the ways that several levels of them make they would be read for ever. */
 async function descend(
   layout: LayoutFolder,
   steps: readonly LayoutEntry[],
   found: LayoutEntry[][],
+  barren: Set<string>,
 ): Promise<void> {
   const { descriptor } = steps.at(-1)!;
   if (descriptor.mediaType !== OCI_INDEX) {
@@ -82,15 +85,18 @@ async function descend(
       'oci/limit',
       `Cannot use ${layout.place}: indexes nest more than ${MAX_DEPTH} deep`,
     );
+  if (barren.has(descriptor.digest)) return;
+  const before = found.length;
   const bytes = await readManifestBlob(layout, descriptor);
   const children = childDescriptors(bytes, `the index ${descriptor.digest}`);
   const raws = (parseRaw(bytes).manifests ?? []) as readonly JsonObject[];
   for (const raw of raws) {
     const child = children.find(({ digest }) => digest === raw.digest)!;
-    await descend(layout, [...steps, { descriptor: child, raw }], found);
+    await descend(layout, [...steps, { descriptor: child, raw }], found, barren);
     // One more is enough to know that there are several.
     if (found.length > 1) return;
   }
+  if (found.length === before) barren.add(descriptor.digest);
 }
 
 /** Gives `name` to `raw`, a descriptor; what had the name loses it. */

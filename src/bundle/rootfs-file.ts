@@ -1,5 +1,14 @@
 /** Small files of an unpacked root file system, whose symlinks mean its own root and must not lead out of it. */
-import { closeSync, constants, fstatSync, lstatSync, openSync, readlinkSync, readSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readlinkSync,
+  readSync,
+  type Stats,
+} from 'node:fs';
 import { join } from 'node:path';
 import { VeneerError } from '../errors.ts';
 
@@ -41,8 +50,8 @@ function resolveBelow(root: string, path: string): string | null {
       continue;
     }
     const here = join(root, ...done, name);
-    const stats = lstatSync(here, { throwIfNoEntry: false });
-    if (stats === undefined) return null;
+    const stats = lookAt(here);
+    if (stats === null) return null;
     if (!stats.isSymbolicLink()) {
       done.push(name);
       continue;
@@ -57,4 +66,14 @@ function resolveBelow(root: string, path: string): string | null {
     todo.push(...target.split('/').reverse());
   }
   return join(root, ...done);
+}
+
+/** Null when there is nothing, or a file is where a directory would have to be. */
+function lookAt(path: string): Stats | null {
+  try {
+    return lstatSync(path);
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return null;
+    throw error;
+  }
 }

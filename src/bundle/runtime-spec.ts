@@ -5,9 +5,9 @@
 import { posix } from 'node:path';
 import { VeneerError } from '../errors.ts';
 import { type Json, type JsonObject, shortTime } from '../oci/encode-json.ts';
+import type { IdMap } from '../rootfs/id-map.ts';
 import { type ConfigDocument, namesOf, type RunConfig } from './config-document.ts';
 import type { ContainerUser } from './container-user.ts';
-import type { IdMap } from './id-map.ts';
 
 const CAPABILITIES = ['CAP_AUDIT_WRITE', 'CAP_KILL', 'CAP_NET_BIND_SERVICE'];
 const DEFAULT_ENV = ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', 'TERM=xterm'];

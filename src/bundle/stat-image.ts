@@ -20,7 +20,14 @@ export interface HistoryFacts {
 
 /** Throws `oci/invalid` when the history tells of more layers than there are. */
 export async function statImage(layout: LayoutFolder, name: string): Promise<ImageStat> {
-  const image = await readImage(layout, await resolveReference(layout, name));
+  return statDocuments(
+    await readImage(layout, await resolveReference(layout, name)),
+    `${name} in ${layout.place}`,
+  );
+}
+
+/** The same of documents that are read; `what` names the image in messages. */
+export function statDocuments(image: ImageDocuments, what: string): ImageStat {
   let index = 0;
   const history = (image.document.history ?? []).map((entry): HistoryFacts => {
     if (entry.empty_layer) return { entry, layer: null, diffId: '' };
@@ -29,7 +36,7 @@ export async function statImage(layout: LayoutFolder, name: string): Promise<Ima
     if (layer === undefined || diffId === undefined)
       throw new VeneerError(
         'oci/invalid',
-        `Cannot use the config of ${name} in ${layout.place}: its history tells of more layers than it has`,
+        `Cannot use the config of ${what}: its history tells of more layers than it has`,
       );
     return { entry, layer, diffId };
   });

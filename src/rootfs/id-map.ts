@@ -23,3 +23,24 @@ export function parseIdMap(text: string, flag: string): IdMap {
     `Cannot use --${flag} ${JSON.stringify(text)}: not CONTAINER:HOST[:SIZE]`,
   );
 }
+
+/** The id in the container of an id on the host; null when no map has it. Without maps ids are the same on both sides. */
+export function toContainer(id: number, maps: readonly IdMap[]): number | null {
+  return translate(id, maps, 'host', 'container');
+}
+
+/** The id on the host of an id in the container; null when no map has it. */
+export function toHost(id: number, maps: readonly IdMap[]): number | null {
+  return translate(id, maps, 'container', 'host');
+}
+
+function translate(
+  id: number,
+  maps: readonly IdMap[],
+  from: 'container' | 'host',
+  to: 'container' | 'host',
+): number | null {
+  if (maps.length === 0) return id;
+  const map = maps.find((one) => id >= one[from] && id - one[from] < one.size);
+  return map === undefined ? null : map[to] + id - map[from];
+}
