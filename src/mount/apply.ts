@@ -5,7 +5,7 @@
  * Killed at any moment it leaves at most an entry below `runDir` and, on kernels before 6.15, layers attached
  * inside that entry: {@link sweepStale} removes both. Loop devices clear themselves.
  */
-import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { closeSync, fstatSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { bufferSource } from '../bytes/io.ts';
 import { VeneerError } from '../errors.ts';
@@ -32,6 +32,7 @@ import { readMountInfo } from './mountinfo.ts';
 import { attributeBits, oldFlagBits } from './options.ts';
 import { checkPrivilege, explainMountError, wrapSystemError } from './privilege.ts';
 import { sweepStale } from './sweep.ts';
+import { resolveTarget } from './target.ts';
 import type { Backing, LowerImage, MountPlan, MountRecord, MountStep, VerityDisk } from './types.ts';
 import { copySidecar, hasErofs } from './udf-sidecar.ts';
 import { checkUdf, isUdf, mountUdf } from './udf-volume.ts';
@@ -433,23 +434,6 @@ function plainImage(image: LowerImage): LowerImage & { readonly rootHash?: strin
 function copySidecarFile(path: string): number {
   const image = readFileSync(path);
   return copySidecar(bufferSource(image));
-}
-
-function resolveTarget(target: string): string {
-  let real: string;
-  try {
-    real = realpathSync(target);
-  } catch (cause) {
-    const reason = (cause as NodeJS.ErrnoException).code;
-    throw new VeneerError('mount/bad-target', `Cannot mount at ${target}: it does not exist (${reason})`, {
-      hint: 'Make the directory first.',
-      cause,
-    });
-  }
-  if (!statSync(real).isDirectory()) {
-    throw new VeneerError('mount/bad-target', `Cannot mount at ${target}: it is not a directory`);
-  }
-  return real;
 }
 
 /** The kernel's id of the mount behind a descriptor, proc_pid_fdinfo(5). */

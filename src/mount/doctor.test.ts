@@ -16,6 +16,7 @@ const NAMES = [
   'reflink',
   'fs-verity',
   'udf',
+  'erofsfuse',
   'isal',
   'dm-verity',
   'user-namespaces',

@@ -3,6 +3,7 @@ import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { makeIsalInflater } from '../sys/isal.ts';
 import { isKernelAtLeast, probeCapabilities } from './capabilities.ts';
+import { tryFuse } from './fuse-probe.ts';
 import { mayMount } from './privilege.ts';
 import { type Attempt, tryErofs, tryLoop, tryOverlay, tryReflink, tryVerity, withScratch } from './probe.ts';
 import { tryUdf } from './udf-probe.ts';
@@ -31,9 +32,10 @@ export interface DoctorReport {
 /**
  * Runs all checks. Leaves nothing behind: what it mounts is attached nowhere, its files are removed.
  *
+ * @param path where programs are looked for
  * @param directory where the store is or will be (the nearest existing parent is looked at)
  */
-export function diagnose(directory: string): DoctorReport {
+export function diagnose(directory: string, path = process.env.PATH ?? ''): DoctorReport {
   const kernel = release();
   const privileged = mayMount();
   const checks = [
@@ -59,6 +61,13 @@ export function diagnose(directory: string): DoctorReport {
         advice: 'Optional: ext4 (mkfs.ext4 -O verity), Btrfs or f2fs, and a kernel with CONFIG_FS_VERITY.',
       }),
       checkUdf(scratch, privileged),
+      fromAttempt(
+        'erofsfuse',
+        tryFuse(scratch, path),
+        false,
+        'an image was mounted without root, for `mount --user`',
+        'Optional: erofsfuse (of erofs-utils 1.8 or newer) and fuse3, and /dev/fuse that users may open.',
+      ),
     ]),
     checkInflating(),
     checkModule('dm-verity', 'dm-verity', 'disks with a dm-verity tree', 'CONFIG_DM_VERITY'),
@@ -228,11 +237,11 @@ function checkUserNamespaces(): DoctorCheck {
     name: 'user-namespaces',
     ok: refusal === null,
     needed: false,
-    detail: refusal ?? 'any user may make one',
+    detail: refusal ?? 'any user may make one (unshare -Urm), and has overlayfs there',
     advice:
       refusal === null
         ? null
-        : 'Only for work with owners without root; EROFS itself does not mount inside one.',
+        : 'Only for `mount --user --rw` and work with owners without root; EROFS itself does not mount inside one.',
   };
 }
 

@@ -1,5 +1,5 @@
 /** /proc/PID/mountinfo, proc_pid_mountinfo(5). */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync, realpathSync } from 'node:fs';
 
 export interface MountInfo {
   readonly mountId: number;
@@ -65,4 +65,11 @@ export function findTopMount(mounts: readonly MountInfo[], target: string): Moun
 /** True when `path` is `directory` or stands below it. */
 export function isBelow(path: string, directory: string): boolean {
   return path === directory || path.startsWith(directory.endsWith('/') ? directory : `${directory}/`);
+}
+
+/** Is something mounted on `path`, or below? Removing it then would remove what is mounted. */
+export function isMounted(path: string): boolean {
+  if (!existsSync(path)) return false;
+  const real = realpathSync(path);
+  return readMountInfo().some(({ target }) => isBelow(target, real));
 }

@@ -4,7 +4,7 @@ import { VeneerError } from '../errors.ts';
 
 const CAP_SYS_ADMIN = 21n;
 const HINT =
-  'Run as root. `veneer ls`, `cat`, `cp` and `stat` read an image without root and without mounting.';
+  'Run as root, or mount with --user. `veneer ls`, `cat`, `cp` and `stat` read an image without mounting.';
 
 /** True when this process may mount, as far as its effective capabilities tell (proc_pid_status(5)). */
 export function mayMount(): boolean {

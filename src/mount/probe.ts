@@ -13,7 +13,8 @@ import type { Backing } from './types.ts';
 
 export type Attempt = { readonly ok: true } | { readonly ok: false; readonly reason: string };
 
-const NAME = 'probe';
+/** What is in a tiny image. */
+export const NAME = 'probe';
 
 /** Runs `work` with a private directory beside the store, or null where none can be made; removes it. */
 export function withScratch<T>(directory: string, work: (scratch: string | null) => T): T {
@@ -104,7 +105,8 @@ function tryOnFile(scratch: string | null, work: (fd: number, path: string) => b
   }
 }
 
-function writeTinyImage(scratch: string | null, blockSize: number): string {
+/** An image of one entry in the scratch directory. */
+export function writeTinyImage(scratch: string | null, blockSize: number): string {
   if (scratch === null)
     throw new VeneerError('io/failed', 'Cannot try it: no file can be written beside the store');
   const root = new TreeNode(S_IFDIR | 0o755);
@@ -126,7 +128,7 @@ function withFs(type: string, work: (fs: number) => void): void {
   }
 }
 
-function attempt(work: () => void): Attempt {
+export function attempt(work: () => void): Attempt {
   try {
     work();
     return { ok: true };

@@ -1,6 +1,7 @@
 /** Cleaning up after processes that were killed, mounts that others removed, and reboots. */
 import { closeSync } from 'node:fs';
-import { isUpperInUse, judgeRecord } from './alive.ts';
+import { join } from 'node:path';
+import { findMount, isUpperInUse, judgeRecord, readBootId } from './alive.ts';
 import {
   deleteEntry,
   detachBelow,
@@ -11,7 +12,7 @@ import {
   retireEntry,
   withRunDir,
 } from './entry.ts';
-import { readMountInfo } from './mountinfo.ts';
+import { isBelow, readMountInfo } from './mountinfo.ts';
 import type { SweepReport } from './types.ts';
 import { upperPath } from './upper.ts';
 
@@ -22,13 +23,27 @@ import { upperPath } from './upper.ts';
  */
 export function sweepStale(runDir: string): SweepReport {
   const report = { stale: [] as string[], unfinished: [] as string[], detached: [] as string[] };
-  const ids = listEntries(runDir);
+  const ids = listSuspects(runDir);
   if (ids.length > 0)
     withRunDir(runDir, () => {
       for (const id of ids) sweepEntry(runDir, id, report);
     });
   for (const dead of listRetired(runDir)) deleteEntry(dead);
   return report;
+}
+
+/** Entries that may be stale. All others are finished mounts that live: one look at the kernel's list serves for all. */
+function listSuspects(runDir: string): string[] {
+  const ids = listEntries(runDir);
+  if (ids.length === 0) return [];
+  const mounts = readMountInfo();
+  const boot = readBootId();
+  return ids.filter((id) => {
+    const record = readRecord(runDir, id);
+    if (record === null || record.boot !== boot || findMount(record, mounts) === undefined) return true;
+    const path = join(runDir, id);
+    return mounts.some(({ target }) => isBelow(target, path));
+  });
 }
 
 function sweepEntry(runDir: string, id: string, report: Record<keyof SweepReport, string[]>): void {

@@ -134,14 +134,14 @@ export interface MountRecord {
   /** Absolute, symlinks resolved. */
   readonly target: string;
   readonly mode: 'merged' | 'layers';
-  readonly backing: Backing;
+  readonly backing: Backing | 'fuse';
   readonly flags: readonly string[];
   readonly images: readonly LowerImage[];
   /** Directory with `upper` and `work`; null when read-only. */
   readonly upper: string | null;
   /** The unmount removes `upper`. */
   readonly ephemeral: boolean;
-  readonly type: 'erofs' | 'overlay';
+  readonly type: 'erofs' | 'overlay' | 'fuse.erofs';
   /** Kernel mount id, unique while the mount lives. */
   readonly mountId: number;
   /** `major:minor` of the file system. */
@@ -161,7 +161,7 @@ export interface ListedMount extends MountRecord {
 
 export interface UnmountReport {
   readonly target: string;
-  readonly type: 'erofs' | 'overlay';
+  readonly type: MountRecord['type'];
   /** Id of the record; null when it was lost. */
   readonly id: string | null;
   /** Where the changes of a writable mount are kept; null when there are none or they were thrown away. */

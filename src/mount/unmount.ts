@@ -6,6 +6,7 @@ import { readLoopBacking } from '../sys/loop.ts';
 import { detachMount } from '../sys/mount-api.ts';
 import { findMount, isOverlaySource, judgeRecord, readBootId } from './alive.ts';
 import { deleteEntry, type Entry, listEntries, lockEntry, readRecord, retireEntry } from './entry.ts';
+import { detachFuse, FUSE_TYPE } from './fuse.ts';
 import { findTopMount, isBelow, type MountInfo, readMountInfo } from './mountinfo.ts';
 import { checkPrivilege, explainMountError, wrapSystemError } from './privilege.ts';
 import { sweepStale } from './sweep.ts';
@@ -22,10 +23,10 @@ const NAMED_USERS = 5;
  *   `mount/not-permitted`
  */
 export function unmount(target: string, runDir: string, options: { lazy?: boolean } = {}): UnmountReport {
-  checkPrivilege(`unmount ${target}`);
   const real = resolveTarget(target);
   const lazy = options.lazy ?? false;
   const top = findTopMount(readMountInfo(), real);
+  if (top?.type !== FUSE_TYPE) checkPrivilege(`unmount ${target}`);
   const record = top === undefined ? null : findRecord(runDir, top);
   if (top === undefined || (record === null && !isOurs(top, resolve(runDir))))
     throw notMounted(real, top, runDir);
@@ -34,12 +35,12 @@ export function unmount(target: string, runDir: string, options: { lazy?: boolea
   try {
     // Another unmount was first.
     if (record !== null && entry === null) throw notMounted(real, undefined, runDir);
-    detach(real, lazy);
+    detach(top, lazy);
     const removed = record?.ephemeral === true ? record.upper : null;
     forget(entry, real, runDir);
     return {
       target: real,
-      type: top.type === 'erofs' ? 'erofs' : 'overlay',
+      type: top.type === 'erofs' || top.type === FUSE_TYPE ? top.type : 'overlay',
       id: record?.id ?? null,
       keptUpper: record === null || record.ephemeral ? null : record.upper,
       removedUpper: removed,
@@ -102,7 +103,7 @@ function findRecord(runDir: string, top: MountInfo): MountRecord | null {
 /** A mount whose record was lost: an overlay under our name, or an EROFS image of the store that holds `runDir`. */
 function isOurs(mount: MountInfo, runDir: string): boolean {
   if (mount.type === 'overlay') return isOverlaySource(mount.source);
-  if (mount.type !== 'erofs') return false;
+  if (mount.type !== 'erofs' && mount.type !== FUSE_TYPE) return false;
   const image = mount.source.startsWith('/dev/loop') ? readLoopBacking(mount.source) : mount.source;
   return image !== null && isBelow(image, dirname(runDir));
 }
@@ -124,9 +125,10 @@ function notMounted(target: string, top: MountInfo | undefined, runDir: string):
   return new VeneerError('mount/not-mounted', `Cannot unmount ${target}: ${reason}`);
 }
 
-function detach(target: string, lazy: boolean): void {
+function detach({ target, type }: MountInfo, lazy: boolean): void {
   try {
-    explainMountError(() => detachMount(target, { lazy }));
+    if (type === FUSE_TYPE) detachFuse(target, { lazy });
+    else explainMountError(() => detachMount(target, { lazy }));
   } catch (error) {
     if (!(error instanceof VeneerError) || error.code !== 'sys/EBUSY') throw error;
     throw busy(target, error);
