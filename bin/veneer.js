@@ -18,6 +18,8 @@ if (process.argv[2] === '--version' && process.argv.length === 3) {
 } else {
   // It is for this start only, not for whatever is started from here.
   delete process.env.VENEER_LAUNCHED;
+  // Waiting for a disk must not take the thread pool from whoever inflates in it.
+  process.env.UV_THREADPOOL_SIZE ??= '12';
   hideKnownWarnings();
   useCompileCache();
   const built = join(project, 'dist/program/main.cjs');

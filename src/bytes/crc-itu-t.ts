@@ -3,7 +3,8 @@
  * inversion: ECMA-167 1/7.2.6 and the kernel's `crc_itu_t()`.
  */
 
-const TABLE = makeTable();
+/** Made when it is first asked for: most commands never do. */
+let table: Uint16Array | undefined;
 
 function makeTable(): Uint16Array {
   const table = new Uint16Array(256);
@@ -17,7 +18,8 @@ function makeTable(): Uint16Array {
 
 /** The CRC of `bytes[start, end)`. */
 export function crcItuT(bytes: Uint8Array, start = 0, end = bytes.length): number {
+  table ??= makeTable();
   let crc = 0;
-  for (let i = start; i < end; i++) crc = ((crc << 8) & 0xffff) ^ TABLE[(crc >>> 8) ^ bytes[i]!]!;
+  for (let i = start; i < end; i++) crc = ((crc << 8) & 0xffff) ^ table[(crc >>> 8) ^ bytes[i]!]!;
   return crc;
 }

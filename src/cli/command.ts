@@ -81,7 +81,7 @@ export const COMMON = {
   quiet: { kind: 'boolean', brief: 'Print nothing but errors', withNegated: false, default: false },
 } as const;
 
-const ROOT = {
+export const ROOT = {
   root: {
     kind: 'parsed',
     parse: (value: string) => value,

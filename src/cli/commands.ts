@@ -15,6 +15,8 @@ export interface CommandEntry {
 export interface CommandFamily {
   readonly brief: string;
   readonly commands: CommandTable;
+  /** Exit codes are umoci's. */
+  readonly umoci?: true;
 }
 
 export type CommandTable = Readonly<Record<string, CommandEntry | CommandFamily>>;
@@ -34,14 +36,41 @@ const IMAGE_COMMANDS: CommandTable = {
     brief: 'Delete blobs that no tag of a layout needs',
     load: () => import('./commands/image/gc.ts'),
   },
-  stat: { brief: 'Show what a layout says of an image', load: () => import('./commands/image/stat.ts') },
+  stat: {
+    brief: 'Show what a layout, or the store, says of an image',
+    load: () => import('./commands/image/stat.ts'),
+  },
   config: {
     brief: 'Change what an image says of itself',
     load: () => import('./commands/image/config.ts'),
   },
+  unpack: {
+    brief: 'Unpack an image into a bundle, to run it or change it',
+    load: () => import('./commands/image/unpack.ts'),
+  },
+  repack: {
+    brief: 'Make a layer of what was changed in a bundle',
+    load: () => import('./commands/image/repack.ts'),
+  },
+  insert: {
+    brief: 'Put files into an image, or a deletion',
+    load: () => import('./commands/image/insert.ts'),
+  },
   raw: {
     brief: 'Parts of what the other commands do',
     commands: {
+      unpack: {
+        brief: "Unpack an image's tree, and nothing else",
+        load: () => import('./commands/image/raw/unpack.ts'),
+      },
+      'add-layer': {
+        brief: 'Put a tar on an image as a layer, as it is',
+        load: () => import('./commands/image/raw/add-layer.ts'),
+      },
+      'mtree-validate': {
+        brief: 'Compare a directory with an mtree file',
+        load: () => import('./commands/image/raw/mtree-validate.ts'),
+      },
       'runtime-config': {
         brief: "Write a container's config.json for an image",
         aliases: ['config'],
@@ -49,6 +78,29 @@ const IMAGE_COMMANDS: CommandTable = {
       },
     },
   },
+};
+
+const DELTA_COMMANDS: CommandTable = {
+  create: {
+    brief: 'Write what it takes to make one image of another',
+    load: () => import('./commands/delta/create.ts'),
+  },
+  apply: {
+    brief: 'Make an image of another one and a delta',
+    load: () => import('./commands/delta/apply.ts'),
+  },
+  push: {
+    brief: 'Put a delta beside its image in a registry',
+    load: () => import('./commands/delta/push.ts'),
+  },
+  inspect: {
+    brief: 'Tell what is in a delta and where its bytes went',
+    load: () => import('./commands/delta/inspect.ts'),
+  },
+};
+
+const HOOKS_COMMANDS: CommandTable = {
+  check: { brief: 'Try hooks out on small images', load: () => import('./commands/hooks/check.ts') },
 };
 
 export const COMMANDS: CommandTable = {
@@ -62,6 +114,10 @@ export const COMMANDS: CommandTable = {
   cat: { brief: 'Print files of an image', load: () => import('./commands/cat.ts') },
   cp: { brief: 'Copy files out of an image', load: () => import('./commands/cp.ts') },
   stat: { brief: 'Show all that is known of a file in an image', load: () => import('./commands/stat.ts') },
+  checkout: {
+    brief: 'Put an image together in a directory, without mounting it',
+    load: () => import('./commands/checkout.ts'),
+  },
   diff: {
     brief: 'Tell what changed from one image to another',
     load: () => import('./commands/diff.ts'),
@@ -71,6 +127,10 @@ export const COMMANDS: CommandTable = {
     brief: 'List the layers in the store, or of one image',
     load: () => import('./commands/layers.ts'),
   },
+  export: {
+    brief: 'Write the exact tar of a layer, or an image as a docker archive',
+    load: () => import('./commands/export.ts'),
+  },
   rm: { brief: "Take an image's name out of the store", load: () => import('./commands/rm.ts') },
   gc: { brief: 'Delete what no image needs', load: () => import('./commands/gc.ts') },
   fsck: {
@@ -78,6 +138,7 @@ export const COMMANDS: CommandTable = {
     load: () => import('./commands/fsck.ts'),
   },
   verify: { brief: 'Re-hash everything in the store', load: () => import('./commands/verify.ts') },
+  config: { brief: 'Show or change what the store is set to', load: () => import('./commands/config.ts') },
   doctor: {
     brief: 'Tell what this machine can do, and what to install',
     load: () => import('./commands/doctor.ts'),
@@ -92,7 +153,13 @@ export const COMMANDS: CommandTable = {
     brief: 'Make one virtual disk of an image, or look into one',
     load: () => import('./commands/disk.ts'),
   },
-  image: { brief: "umoci's commands and flags, on an OCI layout", commands: IMAGE_COMMANDS },
+  delta: { brief: 'Binary differences between images', commands: DELTA_COMMANDS },
+  image: { brief: "umoci's commands and flags, on an OCI layout", commands: IMAGE_COMMANDS, umoci: true },
+  hooks: { brief: 'What a site plugs into unpack and repack', commands: HOOKS_COMMANDS },
+  serve: {
+    brief: 'Serve containerd as its snapshotter and differ',
+    load: () => import('./commands/serve.ts'),
+  },
   completion: { brief: 'Print a shell completion script', load: () => import('./commands/completion.ts') },
 };
 

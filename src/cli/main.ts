@@ -2,6 +2,7 @@
 import { Buffer } from 'node:buffer';
 import { readFileSync } from 'node:fs';
 import { VeneerError } from '../errors.ts';
+import { leaveStandardStreams } from '../sys/standard-streams.ts';
 import type { CliCommand } from './command.ts';
 import {
   COMMANDS,
@@ -45,7 +46,12 @@ export async function main(words: readonly string[]): Promise<void> {
     out.error(error);
     return exitCodeOf(error);
   });
-  process.exitCode = cancellation.exitCode ?? exitCode;
+  const code = cancellation.exitCode ?? exitCode;
+  process.exitCode = code;
+  // With another code it may be an error that nobody caught, and Node prints it after this.
+  process.once('exit', (last) => {
+    if (last === 0) leaveStandardStreams();
+  });
 }
 
 const isClosedPipe = (error: unknown): boolean =>
@@ -84,6 +90,7 @@ export async function runCommandLine(context: CliContext, words: readonly string
   try {
     return await runMember(context, [name, ...rest], wantsHelp);
   } catch (error) {
+    if (!inFamily.umoci) throw error instanceof NoSuchCommand ? error.reason : error;
     // umoci's exit codes: 1 for every failure, 3 for a command that there is not.
     if (error instanceof NoSuchCommand) out.error(error.reason);
     else if (error instanceof VeneerError && error.code === 'cli/usage') out.error(error);
@@ -137,7 +144,10 @@ class NoSuchCommand extends Error {
 /** Flags that may stand before a command, and those of them that take the next word. */
 const COMMON_FLAG = { alone: /^(--json|--quiet|-q|--root=.*)$/s, withValue: /^--root$/ };
 /** umoci's stand before its commands too. */
-const FAMILY_FLAG = { alone: /^(--json|--quiet|-q|--?verbose|--?log=.*)$/s, withValue: /^--?log$/ };
+const FAMILY_FLAG = {
+  alone: /^(--json|--quiet|-q|--root=.*|--?verbose|--?log=.*)$/s,
+  withValue: /^(--root|--?log)$/,
+};
 
 /** `veneer --json images` is `veneer images --json`. */
 function flagsLast(words: readonly string[], { alone, withValue }: typeof COMMON_FLAG): readonly string[] {

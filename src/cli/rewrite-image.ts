@@ -24,18 +24,20 @@ export interface RewrittenImage {
 
 /**
  * @param folder where the metadata is written
+ * @param byDevice see `PlanOptions`: for erofsfuse
  * @param devices files of the device table, in order; what no file's data stands in need not be there
  */
 export async function rewriteImage(
   folder: string,
   path: string,
   devices: readonly string[],
+  { byDevice = false } = {},
 ): Promise<RewrittenImage> {
   const file = await openImageFile(path, devices);
   try {
     const tree = mergeLayers([file.tree]);
     const sourceOf = (source: number): number => file.tree.sources.indexOf(tree.sources[source]!);
-    const plan = planImage(tree, { blockSize: fittingBlockSize(usedSources(tree)) });
+    const plan = planImage(tree, { blockSize: fittingBlockSize(usedSources(tree)), byDevice });
     const used = plan.devices.map(({ source }) => {
       const index = sourceOf(source);
       // Fails when it was not given, or is another file by its size.

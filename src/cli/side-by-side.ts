@@ -7,8 +7,8 @@ import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { VeneerError } from '../errors.ts';
 import type { OnProgress } from '../progress/events.ts';
-import { type PlainError, revivedError } from '../store/plain-error.ts';
-import { threadFile } from '../store/thread-file.ts';
+import { type PlainError, revivedError } from '../threads/plain-error.ts';
+import { threadFile } from '../threads/thread-file.ts';
 import { type LayerImage, type LayerJob, makeLayerImage } from './layer-image.ts';
 import { removeUnfinished } from './output-file.ts';
 

@@ -1,6 +1,6 @@
 /** A thread that makes layer images beside the main one (see side-by-side.ts). */
 import { parentPort, workerData } from 'node:worker_threads';
-import { plainError } from '../store/plain-error.ts';
+import { plainError } from '../threads/plain-error.ts';
 import { type SideMessage, type SideWork, takeJobs } from './side-by-side.ts';
 
 const cancellation = new AbortController();

@@ -5,21 +5,8 @@ import { storeRoot } from './root.ts';
 
 /** The files of the store that mounts use, as their records say. */
 export async function filesInUse(store: Store): Promise<string[]> {
-  return mountedFiles(await import('../mount/unmount.ts'), store);
-}
-
-/** The same where the mount room is loaded already. */
-export function mountedFiles(
-  { listMounts }: Pick<typeof import('../mount/unmount.ts'), 'listMounts'>,
-  store: Store,
-): string[] {
-  return listMounts(store.layout.run).flatMap(({ images }) =>
-    images.flatMap((image) =>
-      'parts' in image
-        ? image.parts.map(({ path }) => path)
-        : [image.primary, ...image.devices.map(({ path }) => path)],
-    ),
-  );
+  const { mountedFiles } = await import('../mount/mounted-files.ts');
+  return mountedFiles(store.layout.run);
 }
 
 export async function withStore<T>(

@@ -53,7 +53,7 @@ async function* inflate(
       const next: IteratorResult<Buffer> = await chunks.next();
       chunk = next.done ? undefined : next.value;
     }
-    inflater.finish();
+    yield* inflater.finish();
   } finally {
     inflater.close();
   }

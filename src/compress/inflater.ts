@@ -35,20 +35,25 @@ interface Engine {
   destroy(): unknown;
 }
 
-/** Decompresses what is pushed into it, in the caller's own thread. */
+/** Decompresses what is pushed into it, in order. Each piece is good until the next is asked for. */
 export interface Inflater {
-  /** Yields what `input` inflates to. Each piece is good until the next is asked for. Throws `compress/corrupt`. */
-  push(input: Buffer): Iterable<Buffer>;
-  /** Throws `compress/corrupt` when the input has ended too early. */
-  finish(): void;
+  /** Yields what has come out so far; one that works ahead keeps the last piece. Throws `compress/corrupt`. */
+  push(input: Buffer): Iterable<Buffer> | AsyncIterable<Buffer>;
+  /** Yields the rest. Throws `compress/corrupt` when the input has ended too early. */
+  finish(): Iterable<Buffer>;
   close(): void;
+}
+
+/** Decompresses in the caller's own thread. */
+export interface SyncInflater extends Inflater {
+  push(input: Buffer): Iterable<Buffer>;
 }
 
 /** Gives an engine for a kind of compression, or null where it has none. */
 export type MakeInflater = (kind: 'gzip' | 'zstd') => Inflater | null;
 
 /** Node's own zlib and zstd. Null when they look different inside. */
-export function makeInflater(kind: 'gzip' | 'zstd'): Inflater | null {
+export function makeInflater(kind: 'gzip' | 'zstd'): SyncInflater | null {
   const options = { chunkSize: UNUSED_CHUNK };
   const engine = kind === 'gzip' ? createGunzip(options) : createZstdDecompress(options);
   const { _handle: handle, _writeState: state } = engine as {
@@ -62,7 +67,7 @@ export function makeInflater(kind: 'gzip' | 'zstd'): Inflater | null {
   return null;
 }
 
-class NodeInflater implements Inflater {
+class NodeInflater implements SyncInflater {
   readonly #kind: 'gzip' | 'zstd';
   readonly #engine: Engine;
   readonly #handle: Handle;
@@ -103,10 +108,11 @@ class NodeInflater implements Inflater {
     }
   }
 
-  finish(): void {
+  finish(): Iterable<Buffer> {
     if (!this.#ended) {
       this.#write(this.#kind === 'gzip' ? constants.Z_FINISH : constants.ZSTD_e_end, NOTHING, 0, 0);
     }
+    return [];
   }
 
   close(): void {

@@ -16,6 +16,8 @@ export interface DiffSide {
   readonly sources: readonly string[];
   /** The bytes of source `index`. Asked for only when data must be read. */
   data(index: number): ByteSource;
+  /** Whether the bytes of source `index` can be read at all; those that cannot are taken for different. Default: yes. */
+  isReadable?(index: number): boolean;
 }
 
 /** Files are read in pieces of so many bytes. */
@@ -54,6 +56,7 @@ export class Contents {
         at = end;
         continue;
       }
+      if (!left.readable || !right.readable) return false;
       const length = Math.min(end - at, PIECE);
       if (!left.read(at, length, this.#left).equals(right.read(at, length, this.#right))) return false;
       at += length;
@@ -119,6 +122,7 @@ class Runs {
   #extent: Extent | null = null;
   /** Where the bytes here stand: equal for equal bytes; '' in a hole, null when it is not known. */
   here: string | null = '';
+  readable = true;
   /** Where the run or hole ends. */
   end = 0;
 
@@ -135,10 +139,12 @@ class Runs {
     if (extent === undefined || extent.offset > at) {
       this.#extent = null;
       this.here = '';
+      this.readable = true;
       this.end = Math.min(extent?.offset ?? this.#size, this.#size);
     } else {
       const source = this.#side.sources[extent.source]!;
       this.#extent = extent;
+      this.readable = this.#side.isReadable?.(extent.source) ?? true;
       this.here = source === '' ? null : `${source} ${extent.at - extent.offset}`;
       this.end = Math.min(endOf(extent), this.#size);
     }

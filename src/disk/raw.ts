@@ -2,11 +2,9 @@
 import { closeSync, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
 import { setImmediate as letOthersRun } from 'node:timers/promises';
 import { VeneerError } from '../errors.ts';
-import { cloneRange } from '../sys/inode.ts';
+import { BlockSharer } from '../sys/block-sharer.ts';
 import { type DiskPlan, type FileSegment, SECTOR } from './segments.ts';
 
-/** Reflinks go by blocks of the file system: 4096 on Btrfs and XFS, never less. */
-const CLONE_UNIT = 4096;
 const CHUNK = 1 << 20;
 /** Holes are made of runs of zeros that are at least this long and aligned to it. */
 const HOLE = 65536;
@@ -50,8 +48,7 @@ class RawWriter {
   readonly #report: RawReport;
   readonly #options: RawOptions;
   readonly #buffer = Buffer.allocUnsafe(CHUNK);
-  /** Turned off by the first refusal: the next file would be refused too. */
-  #clones = true;
+  readonly #sharer = new BlockSharer();
 
   constructor(fd: number, report: RawReport, options: RawOptions) {
     this.#fd = fd;
@@ -63,7 +60,8 @@ class RawWriter {
     const length = sectors * SECTOR;
     const source = openSync(path, 'r');
     try {
-      let done = this.#clone(source, from, to, length);
+      let done = this.#sharer.share(source, from, length, this.#fd, to);
+      this.#report.cloned += done;
       while (done < length) {
         this.#options.signal?.throwIfAborted();
         const want = Math.min(CHUNK, length - done);
@@ -78,16 +76,6 @@ class RawWriter {
     } finally {
       closeSync(source);
     }
-  }
-
-  /** Returns how many bytes were shared, from the start. */
-  #clone(source: number, from: number, to: number, length: number): number {
-    const whole = length - (length % CLONE_UNIT);
-    if (!this.#clones || whole === 0 || from % CLONE_UNIT !== 0 || to % CLONE_UNIT !== 0) return 0;
-    this.#clones = cloneRange(source, from, whole, this.#fd, to);
-    if (!this.#clones) return 0;
-    this.#report.cloned += whole;
-    return whole;
   }
 
   /** Writes what is not zero. */

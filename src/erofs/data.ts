@@ -51,14 +51,21 @@ const MAX_PADDING = 1 << 30;
 export class DataPlacer {
   readonly #blockSize: number;
   readonly #sources: readonly DataSource[];
+  readonly #byDevice: boolean;
   readonly #pathOf: (inode: PlannedInode) => string;
   #maps = 0;
   #padding = 0;
 
   /** `pathOf` is for messages. */
-  constructor(blockSize: number, sources: readonly DataSource[], pathOf: (inode: PlannedInode) => string) {
+  constructor(
+    blockSize: number,
+    sources: readonly DataSource[],
+    byDevice: boolean,
+    pathOf: (inode: PlannedInode) => string,
+  ) {
     this.#blockSize = blockSize;
     this.#sources = sources;
+    this.#byDevice = byDevice;
     this.#pathOf = pathOf;
   }
 
@@ -66,11 +73,11 @@ export class DataPlacer {
   place(inode: PlannedInode): DataPlacement {
     const { node } = inode;
     if (node.size === 0) return null;
-    if (node.extents === null && node.source >= 0) return this.#placeRun(node.source, node.at);
+    if (node.extents === null && node.source >= 0) return this.#placeRun(node.size, node.source, node.at);
     const extents = fileExtents(node);
     const first = extents[0];
     if (first !== undefined && extents.length === 1 && first.offset === 0 && first.length === node.size) {
-      return this.#placeRun(first.source, first.at);
+      return this.#placeRun(node.size, first.source, first.at);
     }
     const chunkSize = this.#chooseChunkSize(node.size, extents);
     const placement = chunkSize === 0 ? COPIED : this.#mapChunks(node.size, extents, chunkSize);
@@ -79,8 +86,14 @@ export class DataPlacer {
   }
 
   /** All of the file stands at `at` of `source`. */
-  #placeRun(source: number, at: number): DataPlacement {
-    return this.#isAligned(source, at) ? { kind: 'plain', source, at } : COPIED;
+  #placeRun(size: number, source: number, at: number): DataPlacement {
+    if (!this.#isAligned(source, at)) return COPIED;
+    if (!this.#byDevice) return { kind: 'plain', source, at };
+    const bits = Math.max(0, Math.ceil(Math.log2(size / this.#blockSize)));
+    const chunkSize = this.#blockSize * 2 ** Math.min(bits, CHUNK_BITS_MASK);
+    const count = Math.ceil(size / chunkSize);
+    const ats = Float64Array.from({ length: count }, (_, chunk) => at + chunk * chunkSize);
+    return { kind: 'chunked', chunkSize, sources: new Int32Array(count).fill(source), ats, copied: 0 };
   }
 
   #isAligned(source: number, at: number): boolean {
@@ -115,42 +128,15 @@ export class DataPlacer {
     return { kind: 'chunked', chunkSize, ...map, copied };
   }
 
-  /**
-   * The chunk size with the fewest bytes of map and copies together; 0 when copying the whole file is no dearer,
-   * or when no map fits any more. Any size is correct: chunks that are neither a hole nor one aligned run are copied.
-   */
+  /** 0 when copying the whole file is no dearer, or when no map fits any more. */
   #chooseChunkSize(size: number, extents: readonly Extent[]): number {
-    let best = 0;
-    let bestCost = extents.length === 0 ? Number.POSITIVE_INFINITY : alignUp(size, this.#blockSize);
-    for (let bits = 0; bits <= CHUNK_BITS_MASK; bits++) {
-      const chunkSize = this.#blockSize * 2 ** bits;
-      let cost = Math.ceil(size / chunkSize) * CHUNK_INDEX.size;
-      if (cost > MAX_MAPS - this.#maps) continue;
-      let lastCopied = -1;
-      for (const extent of extents) {
-        const firstChunk = Math.floor(extent.offset / chunkSize);
-        const lastChunk = Math.floor((extent.offset + extent.length - 1) / chunkSize);
-        // only the first and the last chunk of a run can be partly covered; those between are all mappable or all not
-        const inner = lastChunk - firstChunk - 1;
-        if (inner > 0 && !this.#mappable(extent, (firstChunk + 1) * chunkSize - extent.offset))
-          cost += inner * chunkSize;
-        for (let chunk = firstChunk; chunk <= lastChunk; chunk += Math.max(1, lastChunk - firstChunk)) {
-          if (chunk === lastCopied) continue;
-          const delta = chunk * chunkSize - extent.offset;
-          if (!coversChunk(extent, chunk, chunkSize, size) || !this.#mappable(extent, delta)) {
-            cost += chunkSize;
-            lastCopied = chunk;
-          }
-        }
-        if (cost >= bestCost) break;
-      }
-      if (cost < bestCost) {
-        bestCost = cost;
-        best = chunkSize;
-      }
-      if (chunkSize >= size) break;
-    }
-    return best;
+    return chooseChunkSize(size, extents, {
+      blockSize: this.#blockSize,
+      isMappable: (extent, delta) => this.#mappable(extent, delta),
+      maps: 1,
+      maxMap: MAX_MAPS - this.#maps,
+      limit: extents.length === 0 ? Number.POSITIVE_INFINITY : alignUp(size, this.#blockSize),
+    });
   }
 
   #charge(
@@ -172,7 +158,58 @@ export class DataPlacer {
   }
 }
 
-function coversChunk(extent: Extent, chunk: number, chunkSize: number, size: number): boolean {
+export interface ChunkChoice {
+  readonly blockSize: number;
+  /** Can the block of a file that is `delta` bytes behind the start of `extent` be mapped where it stands? */
+  isMappable(extent: Extent, delta: number): boolean;
+  /** How often the map is stored. */
+  readonly maps: number;
+  /** Bytes of one map at most. */
+  readonly maxMap: number;
+  /** Only what costs fewer bytes is chosen. */
+  readonly limit: number;
+}
+
+/**
+ * The chunk size with the fewest bytes of maps and copies together; 0 when none is below the limit. Any size is
+ * correct: chunks that are neither a hole nor one aligned run are copied.
+ */
+export function chooseChunkSize(size: number, extents: readonly Extent[], choice: ChunkChoice): number {
+  let best = 0;
+  let bestCost = choice.limit;
+  for (let bits = 0; bits <= CHUNK_BITS_MASK; bits++) {
+    const chunkSize = choice.blockSize * 2 ** bits;
+    const map = Math.ceil(size / chunkSize) * CHUNK_INDEX.size;
+    let cost = map * choice.maps;
+    if (map > choice.maxMap) continue;
+    let lastCopied = -1;
+    for (const extent of extents) {
+      const firstChunk = Math.floor(extent.offset / chunkSize);
+      const lastChunk = Math.floor((extent.offset + extent.length - 1) / chunkSize);
+      // only the first and the last chunk of a run can be partly covered; those between are all mappable or all not
+      const inner = lastChunk - firstChunk - 1;
+      if (inner > 0 && !choice.isMappable(extent, (firstChunk + 1) * chunkSize - extent.offset))
+        cost += inner * chunkSize;
+      for (let chunk = firstChunk; chunk <= lastChunk; chunk += Math.max(1, lastChunk - firstChunk)) {
+        if (chunk === lastCopied) continue;
+        const delta = chunk * chunkSize - extent.offset;
+        if (!coversChunk(extent, chunk, chunkSize, size) || !choice.isMappable(extent, delta)) {
+          cost += chunkSize;
+          lastCopied = chunk;
+        }
+      }
+      if (cost >= bestCost) break;
+    }
+    if (cost < bestCost) {
+      bestCost = cost;
+      best = chunkSize;
+    }
+    if (chunkSize >= size) break;
+  }
+  return best;
+}
+
+export function coversChunk(extent: Extent, chunk: number, chunkSize: number, size: number): boolean {
   const begin = chunk * chunkSize;
   return extent.offset <= begin && extent.offset + extent.length >= Math.min(begin + chunkSize, size);
 }

@@ -10,11 +10,11 @@ import { dumpImage, ErofsReader, planImage, writeImage } from './index.ts';
 
 const readSource = (_: number, at: number, length: number): Buffer => SOURCE_BYTES.subarray(at, at + length);
 
-function makeImage(tree: FileTree, blockSize: number): Buffer {
+function makeImage(tree: FileTree, blockSize: number, byDevice = false): Buffer {
   const chunks: Buffer[] = [];
   let end = 0;
   writeImage(
-    planImage(tree, { blockSize }),
+    planImage(tree, { blockSize, byDevice }),
     {
       write(chunk, at) {
         assert.equal(at, end, 'pieces come in order and leave no gap');
@@ -73,6 +73,9 @@ test('any tree comes back from its image, at any block size', () => {
       assert.equal(image.length % blockSize, 0);
       const back = new ErofsReader(bufferSource(image)).readTree();
       assert.deepEqual(describeTree(back, imageData(image)), before);
+      const named = makeImage(tree, blockSize, true);
+      const again = new ErofsReader(bufferSource(named)).readTree();
+      assert.deepEqual(describeTree(again, imageData(named)), before);
     }),
     { numRuns: 300 },
   );

@@ -7,6 +7,7 @@
 export type { ByteSink, ByteSource } from '../bytes/io.ts';
 export { bufferSource } from '../bytes/io.ts';
 export type { ReadData } from '../tree/file-data.ts';
+export { chooseChunkSize, coversChunk } from './data.ts';
 export { dumpImage } from './dump.ts';
 export {
   type ErofsPlan,

@@ -45,6 +45,11 @@ export interface PlanOptions {
   /** Bytes, a power of two from 512 to 4096. 512 needs Linux 6.4 and is what a raw tar needs. */
   readonly blockSize: number;
   /**
+   * Every file's map names the device that it stands in, where otherwise it goes by the one address space of all.
+   * For erofsfuse, which reads other bytes there (erofs-utils 1.9). Costs 8 bytes a file.
+   */
+  readonly byDevice?: boolean;
+  /**
    * Set for a self-contained image: which source is the image itself, and how many blocks are
    * written already, and a digest of what they hold (goes into the UUID).
    */
@@ -109,6 +114,8 @@ export interface ErofsPlan {
   readonly sources: readonly DataSource[];
   /** A whole image, not a layer. */
   readonly merged: boolean;
+  /** See {@link PlanOptions}. */
+  readonly byDevice: boolean;
   /** Stands for the own data in the UUID; '' without any. */
   readonly identity: string;
   /** Block address that nids count from: one block before the inodes, so that no inode has number 0. */
@@ -154,7 +161,7 @@ export function planImage(tree: FileTree, options: PlanOptions): ErofsPlan {
   const merged = tree.merged === true;
   const { inodes, xattrs, epoch } = collectInodes(tree.root, merged);
   const used = new Uint8Array(tree.sources.length);
-  const placer = new DataPlacer(blockSize, tree.sources, plannedPath);
+  const placer = new DataPlacer(blockSize, tree.sources, options.byDevice ?? false, plannedPath);
   const slots = new SlotAllocator(blockSize);
   let blockBytes = 0;
   let copyBytes = 0;
@@ -190,6 +197,7 @@ export function planImage(tree: FileTree, options: PlanOptions): ErofsPlan {
     devices: placeDevices(tree.sources, used, size, blockSize),
     sources: tree.sources,
     merged,
+    byDevice: options.byDevice ?? false,
     identity: options.own?.identity ?? '',
     metaBlock: inodesAt / blockSize - 1,
     epoch: epoch.mtime,

@@ -213,7 +213,11 @@ function writeChunkMap(
   for (let chunk = 0; chunk < data.sources.length; chunk++, at += CHUNK_INDEX.size) {
     const source = data.sources[chunk]!;
     let block = NULL_ADDR;
-    if (source === COPY) block = (plan.copiesAt + inode.copyAt + data.ats[chunk]!) / plan.blockSize;
+    if (plan.byDevice && source >= 0) {
+      const device = plan.devices.findIndex((one) => one.source === source);
+      view.setUint16(at + CHUNK_INDEX.at.device_id, device + 1, true);
+      block = data.ats[chunk]! / plan.blockSize;
+    } else if (source === COPY) block = (plan.copiesAt + inode.copyAt + data.ats[chunk]!) / plan.blockSize;
     else if (source !== HOLE) block = (addresses[source]! + data.ats[chunk]!) / plan.blockSize;
     view.setUint32(at + CHUNK_INDEX.at.startblk_lo, block, true);
   }

@@ -1,8 +1,7 @@
 /** Progress for a log: a line when something begins, ends or is noted, and one now and then in between. */
 import type { ProgressEvent } from './events.ts';
-import { endedWords, type ProgressRenderer, type ProgressScreen, plainText } from './renderer.ts';
+import { amountOf, endedWords, type ProgressRenderer, type ProgressScreen, plainText } from './renderer.ts';
 import { ProgressState } from './state.ts';
-import { formatBytes } from './units.ts';
 
 /** How long a task may run without a sign of life in the log. */
 const INTERVAL_MS = 10_000;
@@ -28,12 +27,12 @@ export function lineRenderer(screen: ProgressScreen): ProgressRenderer {
       if (event.type === 'start') {
         lastTold.set(event.id, now);
         screen.write(
-          `${plainText(task.what)}: started${task.total > 0 ? `, ${formatBytes(task.total)}` : ''}\n`,
+          `${plainText(task.what)}: started${task.total > 0 ? `, ${amountOf(task, task.total)}` : ''}\n`,
         );
       } else if (now - (lastTold.get(event.id) ?? now) >= INTERVAL_MS) {
         lastTold.set(event.id, now);
-        const share = task.total > 0 ? ` of ${formatBytes(task.total)}` : '';
-        screen.write(`${plainText(task.what)}: ${formatBytes(task.done)}${share}\n`);
+        const share = task.total > 0 ? ` of ${amountOf(task, task.total)}` : '';
+        screen.write(`${plainText(task.what)}: ${amountOf(task, task.done)}${share}\n`);
       }
     },
     pause() {},

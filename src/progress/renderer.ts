@@ -1,7 +1,7 @@
 /** What all progress renderers have in common. */
 import type { OnProgress } from './events.ts';
 import type { Ended, Task } from './state.ts';
-import { formatBytes, formatDuration } from './units.ts';
+import { formatBytes, formatCount, formatDuration } from './units.ts';
 
 export interface ProgressRenderer {
   readonly onProgress: OnProgress;
@@ -31,11 +31,16 @@ export function plainText(text: string): string {
 export function endedWords({ task, outcome }: Ended, now: number): string {
   if (outcome === 'exists') return 'already there';
   const elapsed = Math.max(0, now - task.startedAt);
-  const amount = task.done > 0 ? `, ${formatBytes(task.done)}` : '';
+  const amount = task.done > 0 ? `, ${amountOf(task, task.done)}` : '';
   return `${outcome}${amount} in ${formatDuration(elapsed)}`;
 }
 
-/** Bytes per second since the task began; 0 while that says nothing yet. */
+/** So much of what the task counts. */
+export function amountOf({ unit }: Task, amount: number): string {
+  return unit === undefined ? formatBytes(amount) : formatCount(amount, unit);
+}
+
+/** What is counted, per second since the task began; 0 while that says nothing yet. */
 export function rateOf(task: Task, now: number): number {
   const seconds = (now - task.startedAt) / 1000;
   return seconds < 0.2 ? 0 : task.done / seconds;

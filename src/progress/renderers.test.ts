@@ -143,6 +143,21 @@ describe('progress in a log', () => {
   });
 });
 
+describe('progress in files', () => {
+  it('counts them', () => {
+    const screen = new Screen();
+    const renderer = terminalRenderer(screen);
+    renderer.onProgress({ type: 'start', id: 'a', what: 'unpack a', total: 0, unit: 'file' });
+    screen.time = 1000;
+    renderer.onProgress(advance('a', 512));
+    assert.deepEqual(screen.shown(), ['unpack a  512 files  512 files/s', '']);
+    screen.time = 2000;
+    renderer.onProgress(advance('a', 1024));
+    renderer.onProgress(end('a'));
+    assert.deepEqual(screen.shown(), ['unpack a  done, 1024 files in 2.00 s', '']);
+  });
+});
+
 describe('progress for programs', () => {
   it('is the events, advances thinned out', () => {
     const screen = new Screen();

@@ -3,8 +3,10 @@ import type { ProgressEvent } from './events.ts';
 
 export interface Task {
   readonly what: string;
-  /** Bytes, 0 when not known. */
+  /** 0 when not known. */
   readonly total: number;
+  /** What is counted; undefined: bytes. */
+  readonly unit?: 'file' | undefined;
   done: number;
   /** Milliseconds of the renderer's clock. */
   readonly startedAt: number;
@@ -19,9 +21,11 @@ export class ProgressState {
   /** Takes one event in; returns the task when the event ended one. */
   apply(event: ProgressEvent, now: number): Ended | undefined {
     switch (event.type) {
-      case 'start':
-        this.running.set(event.id, { what: event.what, total: event.total, done: 0, startedAt: now });
+      case 'start': {
+        const { id, what, total, unit } = event;
+        this.running.set(id, { what, total, unit, done: 0, startedAt: now });
         return undefined;
+      }
       case 'advance': {
         const task = this.running.get(event.id);
         if (task !== undefined) task.done = event.done;

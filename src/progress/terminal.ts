@@ -1,8 +1,14 @@
 /** Progress on a terminal: one line a running task, redrawn in place; finished ones scroll up and stay. */
 import type { ProgressEvent } from './events.ts';
-import { endedWords, type ProgressRenderer, type ProgressScreen, plainText, rateOf } from './renderer.ts';
+import {
+  amountOf,
+  endedWords,
+  type ProgressRenderer,
+  type ProgressScreen,
+  plainText,
+  rateOf,
+} from './renderer.ts';
 import { ProgressState, type Task } from './state.ts';
-import { formatBytes } from './units.ts';
 
 /** Redrawing more often than this is only work for the terminal. */
 const FRAME_MS = 80;
@@ -61,10 +67,12 @@ export function terminalRenderer(screen: ProgressScreen): ProgressRenderer {
 /** `LAYER  [=====>      ]  12 MB of 45 MB  3.2 MB/s`, as much of it as fits into `columns` - 1. */
 export function taskLine(task: Task, now: number, columns: number): string {
   const rate = rateOf(task, now);
-  const speed = rate > 0 ? `  ${formatBytes(rate)}/s` : '';
+  const speed = rate > 0 ? `  ${amountOf(task, Math.round(rate))}/s` : '';
   const known =
-    task.total > 0 ? `${formatBytes(task.done)} of ${formatBytes(task.total)}` : formatBytes(task.done);
-  // Some work is not counted in bytes at all.
+    task.total > 0
+      ? `${amountOf(task, task.done)} of ${amountOf(task, task.total)}`
+      : amountOf(task, task.done);
+  // Some work is not counted at all.
   const amount = task.total === 0 && task.done === 0 ? '' : `  ${known}`;
   const what = plainText(task.what);
   const tail = `${amount}${speed}`;

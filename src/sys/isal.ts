@@ -5,8 +5,16 @@
  * Its state is a struct of ours to hold (`struct inflate_state` of igzip_lib.h). Only the fields in {@link STATE} are
  * touched here. Should another release of the library lay it out otherwise, the probe finds out before the first use.
  */
+import { promisify } from 'node:util';
 import { crc32, gzipSync } from 'node:zlib';
-import { corrupt, type Inflater, type MakeInflater, makeInflater, PIECE } from '../compress/inflater.ts';
+import {
+  corrupt,
+  type Inflater,
+  type MakeInflater,
+  makeInflater,
+  PIECE,
+  type SyncInflater,
+} from '../compress/inflater.ts';
 import { loadLibrary, type Pointer } from './libc.ts';
 
 /** Offsets in `struct inflate_state`, ISA-L 2.19 to 2.31, 64-bit. Pointers are 8 bytes, the others 4. */
@@ -41,10 +49,16 @@ const REASONS: Readonly<Record<number, string>> = {
   '-6': 'incorrect data check',
 };
 
+/** Pieces that are inflated ahead: large, because each wakes a thread. */
+const AHEAD_PIECE = 1 << 20;
+const NOTHING = Buffer.alloc(0);
+
 interface Isal {
   init(state: Pointer): void;
   reset(state: Pointer): void;
   inflate(state: Pointer): number;
+  /** The same in another thread; all that the state points to has to stay. */
+  inflateElsewhere(state: Pointer): Promise<number>;
   /** Where the bytes are: what memmove(3) returns when it moves nothing. */
   addressOf(bytes: Pointer): number;
 }
@@ -55,10 +69,19 @@ let isal: Isal | null | undefined;
 export const fastestInflater: MakeInflater = (kind) =>
   (kind === 'gzip' ? makeIsalInflater() : null) ?? makeInflater(kind);
 
+/** The same for what is large and inflated alone: a second thread inflates while the consumer is at work. */
+export const inflaterAhead: MakeInflater = (kind) =>
+  (kind === 'gzip' ? makeIsalInflaterAhead() : null) ?? makeInflater(kind);
+
 /** Null where the library is not installed, or is not as expected. */
-export function makeIsalInflater(): Inflater | null {
+export function makeIsalInflater(): SyncInflater | null {
   isal ??= findIsal();
   return isal === null ? null : new IsalInflater(isal);
+}
+
+export function makeIsalInflaterAhead(): Inflater | null {
+  isal ??= findIsal();
+  return isal === null ? null : new AheadInflater(isal);
 }
 
 function findIsal(): Isal | null {
@@ -67,10 +90,12 @@ function findIsal(): Isal | null {
   try {
     const library = loadLibrary('libisal.so.2');
     const memmove = loadLibrary('libc.so.6').func('memmove', 'uint64', ['void *', 'void *', 'size_t']);
+    const inflate = library.func('isal_inflate', 'int', ['void *']);
     const found: Isal = {
       init: library.func('isal_inflate_init', 'void', ['void *']) as Isal['init'],
       reset: library.func('isal_inflate_reset', 'void', ['void *']) as Isal['reset'],
-      inflate: library.func('isal_inflate', 'int', ['void *']) as Isal['inflate'],
+      inflate: inflate as Isal['inflate'],
+      inflateElsewhere: promisify(inflate.async) as Isal['inflateElsewhere'],
       addressOf: (bytes) => Number(memmove(bytes, bytes, 0)),
     };
     return isSound(found) ? found : null;
@@ -95,73 +120,188 @@ function isSound(found: Isal): boolean {
   return false;
 }
 
-class IsalInflater implements Inflater {
+/** The library's state, and where it stands in a stream of members. */
+class IsalStream {
   readonly #isal: Isal;
-  readonly #state = Buffer.alloc(STATE_BYTES);
-  readonly #output = Buffer.allocUnsafeSlow(PIECE);
-  readonly #outputAt: bigint;
+  readonly state = Buffer.alloc(STATE_BYTES);
+  #input: Buffer = NOTHING;
+  /** Bytes of the input to go. */
+  #left = 0;
+  /** All of the last piece's buffer was filled: there may be more without more input. */
+  #wasFull = false;
   /** The next byte begins a member or padding. */
   #between = true;
   #members = 0;
   /** Padding behind the last member has begun. */
   #ended = false;
-  /** Whoever inflates from some member on, because ISA-L would get it wrong. */
-  #rest: Inflater | null = null;
 
   constructor(found: Isal) {
     this.#isal = found;
+    found.init(this.state);
+  }
+
+  /** The state points into `input` until {@link next} says false; nothing is read behind its end. */
+  begin(input: Buffer): void {
+    this.#input = input;
+    this.#left = input.length;
+    this.#wasFull = false;
+    this.state.writeBigUInt64LE(BigInt(this.#isal.addressOf(input)), STATE.next_in);
+    this.state.writeUInt32LE(input.length, STATE.avail_in);
+  }
+
+  /**
+   * Makes ready for a call of the library that writes to `output`. False when the input is used up; the rest of it when
+   * that begins a member that ISA-L would get wrong.
+   */
+  next(output: bigint, size: number): boolean | Buffer {
+    if (this.#ended) return false;
+    if (this.#left === 0 && (this.#between || !this.#wasFull)) return false;
+    if (this.#between) {
+      const at = this.#input.length - this.#left;
+      // As zlib's gunzip: a zero is padding, anything else has to be another member.
+      if (this.#members > 0 && this.#input[at] === 0) {
+        this.#ended = true;
+        return false;
+      }
+      if (this.#left < 4 || (this.#input[at + 3]! & FOR_ZLIB) !== 0) return this.#input.subarray(at);
+      this.#between = false;
+      this.#members++;
+      this.#isal.reset(this.state);
+      this.state.writeUInt32LE(ISAL_GZIP, STATE.crc_flag);
+    }
+    this.state.writeBigUInt64LE(output, STATE.next_out);
+    this.state.writeUInt32LE(size, STATE.avail_out);
+    return true;
+  }
+
+  /** Bytes that the call has written, of `size`; `result` is what it returned. */
+  settle(result: number, size: number): number {
+    if (result < 0) throw corrupt('gzip', REASONS[result] ?? `error ${result}`);
+    const before = this.#left;
+    this.#left = this.state.readUInt32LE(STATE.avail_in);
+    const made = size - this.state.readUInt32LE(STATE.avail_out);
+    if (this.#left > before || made < 0) throw corrupt('gzip', 'the engine is confused');
+    this.#wasFull = made === size;
+    this.#between = this.state.readInt32LE(STATE.block_state) === ISAL_BLOCK_FINISH;
+    if (!this.#between && made === 0 && this.#left === before && before > 0)
+      throw corrupt('gzip', 'the engine does not go on');
+    return made;
+  }
+
+  /** Throws when the input has ended inside a member. */
+  end(): void {
+    if (!this.#between && !this.#ended) throw corrupt('gzip', 'unexpected end of file');
+  }
+}
+
+/** zlib, for all from a member on that ISA-L would get wrong. */
+function inflaterForTheRest(): SyncInflater {
+  const rest = makeInflater('gzip');
+  if (rest === null) throw corrupt('gzip', 'its header cannot be read here');
+  return rest;
+}
+
+class IsalInflater implements SyncInflater {
+  readonly #isal: Isal;
+  readonly #stream: IsalStream;
+  readonly #output = Buffer.allocUnsafeSlow(PIECE);
+  readonly #outputAt: bigint;
+  #rest: SyncInflater | null = null;
+
+  constructor(found: Isal) {
+    this.#isal = found;
+    this.#stream = new IsalStream(found);
     this.#outputAt = BigInt(found.addressOf(this.#output));
-    found.init(this.#state);
   }
 
   *push(input: Buffer): Generator<Buffer, void, undefined> {
     if (this.#rest !== null) return yield* this.#rest.push(input);
     if (input.length === 0) return;
-    const state = this.#state;
-    // The state points into `input` while this generator, and so `input`, is alive; nothing is read behind avail_in.
-    state.writeBigUInt64LE(BigInt(this.#isal.addressOf(input)), STATE.next_in);
-    state.writeUInt32LE(input.length, STATE.avail_in);
-    for (let left = input.length; !this.#ended; ) {
-      if (this.#between) {
-        if (left === 0) return;
-        const at = input.length - left;
-        // As zlib's gunzip: a zero is padding, anything else has to be another member.
-        if (this.#members > 0 && input[at] === 0) {
-          this.#ended = true;
-          return;
-        }
-        if (left < 4 || (input[at + 3]! & FOR_ZLIB) !== 0) {
-          this.#rest = makeInflater('gzip');
-          if (this.#rest === null) throw corrupt('gzip', 'its header cannot be read here');
-          return yield* this.#rest.push(input.subarray(at));
-        }
-        this.#between = false;
-        this.#members++;
-        this.#isal.reset(state);
-        state.writeUInt32LE(ISAL_GZIP, STATE.crc_flag);
+    const stream = this.#stream;
+    stream.begin(input);
+    for (;;) {
+      const next = stream.next(this.#outputAt, PIECE);
+      if (next === false) return;
+      if (next !== true) {
+        this.#rest = inflaterForTheRest();
+        return yield* this.#rest.push(next);
       }
-      state.writeBigUInt64LE(this.#outputAt, STATE.next_out);
-      state.writeUInt32LE(PIECE, STATE.avail_out);
-      const result = this.#isal.inflate(state);
-      if (result < 0) throw corrupt('gzip', REASONS[result] ?? `error ${result}`);
-      const before = left;
-      left = state.readUInt32LE(STATE.avail_in);
-      const made = PIECE - state.readUInt32LE(STATE.avail_out);
-      if (left > before || made < 0) throw corrupt('gzip', 'the engine is confused');
-      this.#between = state.readInt32LE(STATE.block_state) === ISAL_BLOCK_FINISH;
+      const made = stream.settle(this.#isal.inflate(stream.state), PIECE);
       if (made > 0) yield this.#output.subarray(0, made);
-      if (this.#between) continue;
-      if (made === 0 && left === before && left > 0) throw corrupt('gzip', 'the engine does not go on');
-      if (left === 0 && made < PIECE) return;
     }
   }
 
-  finish(): void {
-    if (this.#rest !== null) this.#rest.finish();
-    else if (!this.#between && !this.#ended) throw corrupt('gzip', 'unexpected end of file');
+  finish(): Iterable<Buffer> {
+    if (this.#rest !== null) return this.#rest.finish();
+    this.#stream.end();
+    return [];
   }
 
   close(): void {
     this.#rest?.close();
+  }
+}
+
+/** Inflates the next piece in a thread of libuv's pool while the consumer has the last one. */
+class AheadInflater implements Inflater {
+  readonly #isal: Isal;
+  readonly #stream: IsalStream;
+  /** One is with the consumer, the other is being filled. */
+  readonly #outputs: readonly { readonly bytes: Buffer; readonly at: bigint }[];
+  #turn = 0;
+  /** Inflated, and not yielded yet. */
+  #ready: Buffer = NOTHING;
+  #rest: SyncInflater | null = null;
+
+  constructor(found: Isal) {
+    this.#isal = found;
+    this.#stream = new IsalStream(found);
+    this.#outputs = [0, 1].map(() => {
+      const bytes = Buffer.allocUnsafeSlow(AHEAD_PIECE);
+      return { bytes, at: BigInt(found.addressOf(bytes)) };
+    });
+  }
+
+  async *push(input: Buffer): AsyncGenerator<Buffer, void, undefined> {
+    if (this.#rest !== null) return yield* this.#rest.push(input);
+    if (input.length === 0) return;
+    const stream = this.#stream;
+    stream.begin(input);
+    for (;;) {
+      const { bytes, at } = this.#outputs[this.#turn]!;
+      const next = stream.next(at, AHEAD_PIECE);
+      if (next === false) return;
+      if (next !== true) {
+        yield* this.#takeReady();
+        this.#rest = inflaterForTheRest();
+        return yield* this.#rest.push(next);
+      }
+      const inflated = this.#isal.inflateElsewhere(stream.state);
+      try {
+        yield* this.#takeReady();
+      } finally {
+        // Also when the consumer wants no more: the memory must not go while it is written to.
+        await inflated;
+      }
+      const made = stream.settle(await inflated, AHEAD_PIECE);
+      this.#ready = bytes.subarray(0, made);
+      this.#turn = 1 - this.#turn;
+    }
+  }
+
+  *finish(): Generator<Buffer, void, undefined> {
+    yield* this.#takeReady();
+    if (this.#rest !== null) yield* this.#rest.finish();
+    else this.#stream.end();
+  }
+
+  close(): void {
+    this.#rest?.close();
+  }
+
+  *#takeReady(): Generator<Buffer, void, undefined> {
+    const ready = this.#ready;
+    this.#ready = NOTHING;
+    if (ready.length > 0) yield ready;
   }
 }

@@ -7,23 +7,47 @@ import { FindingList } from '../findings.ts';
 import { DEFAULT_DIR_MODE } from './build.ts';
 import { Descent } from './descent.ts';
 import { lookupParts } from './lookup.ts';
-import { type DataSource, type FileTree, S_IFDIR, S_IFMT, TreeNode } from './node.ts';
+import { type DataSource, type FileTree, S_IFDIR, S_IFLNK, S_IFMT, TreeNode } from './node.ts';
 import { joinPath, showPath, splitPath } from './path.ts';
+
+/**
+ * What a layer's directory does to a lower layer's symlink to a directory. `replace`: takes its place, as overlayfs has
+ * it. `follow`: entries go through it, as when layers are unpacked one over the other; a directory that the layer
+ * itself describes takes its place. `keep`: entries go through it in any case (umoci's --keep-dirlinks).
+ */
+export type LinkPolicy = 'replace' | 'follow' | 'keep';
 
 /**
  * The image of `layers`, bottom-up. Consumes them: their nodes live on in the
  * result, data references rewritten to its sources. Sources with the same digest
  * are one. Throws `tree/invalid` for a hard link whose target no layer below has.
  */
-export function mergeLayers(layers: readonly FileTree[]): FileTree {
-  const root = new TreeNode(DEFAULT_DIR_MODE);
-  const sources: DataSource[] = [];
-  const findings: Finding[] = [];
-  const own = new FindingList('tree');
-  for (const layer of layers) {
-    for (const finding of layer.findings) findings.push(finding);
-    const flagged = prepare(layer, mapSources(sources, layer.sources), root);
-    overlay(root, layer.root, own);
+export function mergeLayers(layers: readonly FileTree[], links: LinkPolicy = 'replace'): FileTree {
+  const merge = new LayerMerge(links);
+  for (const layer of layers) merge.add(layer);
+  return merge.tree();
+}
+
+/** The same one layer at a time. Nodes that a layer leaves alone stay the same objects. */
+export class LayerMerge {
+  readonly root: TreeNode;
+  readonly sources: DataSource[];
+  readonly #links: LinkPolicy;
+  readonly #findings: Finding[] = [];
+  readonly #own = new FindingList('tree');
+
+  /** `start`: a merged tree that the layers come upon; it is changed. */
+  constructor(links: LinkPolicy = 'replace', start?: Pick<FileTree, 'root' | 'sources'>) {
+    this.#links = links;
+    this.root = start?.root ?? new TreeNode(DEFAULT_DIR_MODE);
+    this.sources = [...(start?.sources ?? [])];
+  }
+
+  /** Consumes the layer. */
+  add(layer: FileTree): void {
+    for (const finding of layer.findings) this.#findings.push(finding);
+    const flagged = prepare(layer, mapSources(this.sources, layer.sources), this.root);
+    overlay(this.root, layer.root, this.#own, this.#links);
     // Some of these are in the result now; there they must say nothing any more.
     for (const dir of flagged) {
       dir.implied = false;
@@ -31,8 +55,11 @@ export function mergeLayers(layers: readonly FileTree[]): FileTree {
       dir.whiteouts = null;
     }
   }
-  for (const finding of own.list()) findings.push(finding);
-  return { root, sources, findings, merged: true };
+
+  tree(): FileTree {
+    const findings = [...this.#findings, ...this.#own.list()];
+    return { root: this.root, sources: this.sources, findings, merged: true };
+  }
 }
 
 /** Adds what is new of `added` to `sources`; returns the new index of each. */
@@ -114,7 +141,8 @@ export function findLinkTarget(descent: Descent, target: string, path: string): 
 }
 
 /** Lays `layer` on `below`, which becomes the merged tree. */
-function overlay(below: TreeNode, layer: TreeNode, findings: FindingList): void {
+function overlay(below: TreeNode, layer: TreeNode, findings: FindingList, links: LinkPolicy): void {
+  const descent = new Descent(below);
   const belows = [below];
   const uppers = [layer];
   const paths = [''];
@@ -140,6 +168,13 @@ function overlay(below: TreeNode, layer: TreeNode, findings: FindingList): void 
             paths.push(joinPath(path, name));
             continue;
           }
+          const through = passThrough(descent, there, child, joinPath(path, name), links);
+          if (through !== null) {
+            belows.push(through);
+            uppers.push(child);
+            paths.push(joinPath(path, name));
+            continue;
+          }
           if (child.implied) {
             findings.add(
               'tree/parent-replaced',
@@ -152,5 +187,38 @@ function overlay(below: TreeNode, layer: TreeNode, findings: FindingList): void 
       }
       children.set(name, child);
     }
+  }
+}
+
+/** The directory that `child` goes to through the symlink `link` at `path`, or null when it takes its place. */
+function passThrough(
+  descent: Descent,
+  link: TreeNode,
+  child: TreeNode,
+  path: string,
+  links: LinkPolicy,
+): TreeNode | null {
+  if ((link.mode & S_IFMT) !== S_IFLNK || links === 'replace' || (links === 'follow' && !child.implied))
+    return null;
+  const target = followToEnd(descent, path);
+  if (target === null || (target.mode & S_IFMT) !== S_IFDIR) return null;
+  if (!child.implied) {
+    // What the layer says of the directory is said of the link, but for its mode: a symlink has none.
+    link.uid = child.uid;
+    link.gid = child.gid;
+    link.mtime = child.mtime;
+    link.mtimeNsec = child.mtimeNsec;
+    child.implied = true;
+  }
+  return target;
+}
+
+/** Null for a link that leads nowhere, in a circle too. */
+function followToEnd(descent: Descent, path: string): TreeNode | null {
+  try {
+    return lookupParts(descent, splitPath(path), true);
+  } catch (error) {
+    if (error instanceof VeneerError && error.code === 'tree/invalid') return null;
+    throw error;
   }
 }

@@ -76,9 +76,9 @@ export class TreeNode {
   }
 }
 
-/** Where file data stands: a layer's raw tar, or an image file that carries data itself. */
+/** Where file data stands: a layer's raw tar, an image file that carries data itself, or the files of a directory. */
 export interface DataSource {
-  readonly kind: 'tar' | 'erofs';
+  readonly kind: 'tar' | 'erofs' | 'directory';
   /** What it is, for identity checks: `sha256:…` of the tar (the diffID), or of the image; '' while not known. */
   digest: string;
   /** Length in bytes; 0 while not known. */

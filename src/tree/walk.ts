@@ -5,12 +5,15 @@ import { joinPath } from './path.ts';
 /** `path` is a byte string from the root, without a leading slash; '' and a null parent for the root itself. */
 export type Visit = (path: string, node: TreeNode, parent: TreeNode | null) => void;
 
+/** One name: its path as {@link Visit} has it, the node, the directory that has the name. */
+export type Named = readonly [path: string, node: TreeNode, parent: TreeNode | null];
+
 /**
- * Visits every name, depth-first, a directory before what is in it, names of
- * one directory sorted as bytes. A hard-linked inode is visited once a name.
+ * Every name, depth-first, a directory before what is in it, names of one
+ * directory sorted as bytes. A hard-linked inode comes once a name.
  */
-export function walkTree(tree: FileTree, visit: Visit): void {
-  visit('', tree.root, null);
+export function* namesOf(tree: Pick<FileTree, 'root'>): Generator<Named> {
+  yield ['', tree.root, null];
   const dirs: TreeNode[] = [tree.root];
   const paths: string[] = [''];
   const names: string[][] = [sortedNames(tree.root)];
@@ -26,13 +29,18 @@ export function walkTree(tree: FileTree, visit: Visit): void {
     const parent = dirs[top]!;
     const node = parent.children!.get(name)!;
     const path = joinPath(paths[top]!, name);
-    visit(path, node, parent);
+    yield [path, node, parent];
     if ((node.mode & S_IFMT) === S_IFDIR) {
       dirs.push(node);
       paths.push(path);
       names.push(sortedNames(node));
     }
   }
+}
+
+/** Visits every name in the order of {@link namesOf}. */
+export function walkTree(tree: FileTree, visit: Visit): void {
+  for (const [path, node, parent] of namesOf(tree)) visit(path, node, parent);
 }
 
 /** Last name first, so that the walk can take them off the end. */

@@ -11,6 +11,7 @@ import {
   DOMAIN_SUFFIX,
   EXTENT_AD,
   FSD,
+  HEADER_BLOCKS,
   IMPLEMENTATION_SUFFIX,
   INTEGRITY_CLOSE,
   IUVD,
@@ -50,7 +51,7 @@ import {
   VDS_BLOCKS,
   VENEER_ID,
 } from './format.ts';
-import { HEADER_BLOCKS, type UdfPlan } from './plan.ts';
+import type { UdfPlan } from './plan.ts';
 import { writeTimestamp } from './timestamps.ts';
 
 /** What the volume was made for; goes into its descriptors. */

@@ -7,6 +7,9 @@ import { defineStruct } from '../bytes/struct.ts';
 /** Logical block and sector size: a tar's own record size, so that every file's data begins a block. */
 export const UDF_BLOCK = 512;
 
+/** Blocks of the header extent: system area, volume recognition sequence, anchor, descriptors; 4096-byte aligned. */
+export const HEADER_BLOCKS = 280;
+
 /** `tag`, 3/7.2 and 4/7.2: at the start of every descriptor. */
 export const TAG = defineStruct('tag', 16, [
   ['TagIdentifier', 0, 2],

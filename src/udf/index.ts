@@ -6,9 +6,9 @@
  */
 export type { VolumeIdentity } from './descriptors.ts';
 export { dumpUdf } from './dump.ts';
-export { UDF_BLOCK } from './format.ts';
+export { HEADER_BLOCKS, UDF_BLOCK } from './format.ts';
 export type { NameEncoding } from './names.ts';
-export { HEADER_BLOCKS, planUdf, type UdfPlan, type UdfPlanOptions } from './plan.ts';
+export { planUdf, type UdfPlan, type UdfPlanOptions } from './plan.ts';
 export { type UdfEntry, UdfReader, type UdfRun } from './reader.ts';
 export { attributeSidecar, whiteoutSidecar } from './sidecar.ts';
 export { findTrailer, flatDigest, mountOptions, standardOptions, type Trailer } from './trailer.ts';

@@ -29,7 +29,7 @@ import {
 } from '../tree/node.ts';
 import { joinPath, showPath } from '../tree/path.ts';
 import { type FileMap, MAX_DESCRIPTORS, mapFile } from './file-map.ts';
-import { AED, DEVICE_EA, FE_ROOM, FID, SHORT_AD, UDF_BLOCK, VDS_BLOCKS } from './format.ts';
+import { AED, DEVICE_EA, FE_ROOM, FID, HEADER_BLOCKS, SHORT_AD, UDF_BLOCK, VDS_BLOCKS } from './format.ts';
 import { encodeName, encodeTarget, type NameEncoding, whyNoName } from './names.ts';
 import { isWhiteoutDevice, MAX_LINKS, Unheld } from './unheld.ts';
 
@@ -49,8 +49,6 @@ export interface UdfPlanOptions {
 /** Allocation descriptors in a file entry, and in each block of further ones. */
 export const IN_FE = Math.floor(FE_ROOM / SHORT_AD.size);
 export const IN_AED = Math.floor((UDF_BLOCK - AED.size) / SHORT_AD.size);
-/** Blocks of the header extent: system area, volume recognition sequence, anchor, descriptors; 4096-byte aligned. */
-export const HEADER_BLOCKS = 280;
 /** Behind the copies: FSD, VDS, LVID with its terminator, anchor. */
 const CLOSING_BLOCKS = 1 + VDS_BLOCKS + 2 + 1;
 /** Block numbers have 32 bits. */

@@ -10,6 +10,7 @@ import { sumTag } from './descriptors.ts';
 import {
   AVDP,
   EXTENT_AD,
+  HEADER_BLOCKS,
   IUVD,
   REGID,
   TAG,
@@ -28,7 +29,6 @@ import {
   VDS_BLOCKS,
 } from './format.ts';
 import type { NameEncoding } from './names.ts';
-import { HEADER_BLOCKS } from './plan.ts';
 
 /** What a trailer says of itself. */
 export interface Trailer {

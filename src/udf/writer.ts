@@ -43,6 +43,7 @@ import {
   FLAG_SETGID,
   FLAG_SETUID,
   FLAG_STICKY,
+  HEADER_BLOCKS,
   IMPLEMENTATION_SUFFIX,
   MAX_EXTENT,
   NO_ATTRIBUTES,
@@ -67,16 +68,7 @@ import {
   VRS_SIZE,
 } from './format.ts';
 import { encodeName } from './names.ts';
-import {
-  attributeBytes,
-  bringsIn,
-  fidSize,
-  HEADER_BLOCKS,
-  IN_AED,
-  IN_FE,
-  type UdfInode,
-  type UdfPlan,
-} from './plan.ts';
+import { attributeBytes, bringsIn, fidSize, IN_AED, IN_FE, type UdfInode, type UdfPlan } from './plan.ts';
 import { writeTimestamp } from './timestamps.ts';
 import { MAX_LINKS } from './unheld.ts';
 

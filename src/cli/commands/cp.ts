@@ -1,28 +1,24 @@
 /** `veneer cp` */
-import { displayByteString } from '../../bytes/byte-string.ts';
 import { VeneerError } from '../../errors.ts';
 import { formatBytes, formatCount } from '../../progress/units.ts';
+import { Attributes, type Problem } from '../../rootfs/attributes.ts';
+import { checkProc } from '../../sys/folder.ts';
 import { countLinks } from '../../tree/walk.ts';
 import { asText, defineCommand } from '../command.ts';
 import type { CliContext } from '../context.ts';
-import { Attributes, type Problem } from '../copy/attributes.ts';
 import { Copier, type CopyCounts } from '../copy/copier.ts';
 import { Destination } from '../copy/destination.ts';
-import { checkProc } from '../copy/folder.ts';
+import { problemsJson, tellProblems } from '../copy/problems.ts';
 import { findNode } from '../find-node.ts';
 import { IMAGE_FLAGS, IMAGE_HELP, type ImageFlags } from '../image-flags.ts';
 import { type ImagePath, parseImagePath } from '../image-path.ts';
 import { withImages } from '../open-image.ts';
-import { jsonName } from '../output.ts';
 import { usageError } from '../parse.ts';
 
 type Flags = ImageFlags & {
   readonly force: boolean;
   readonly dereference: boolean;
 };
-
-/** Problems told one by one; --json has all. */
-const TOLD = 20;
 
 export default defineCommand<Flags, string[]>({
   name: 'cp',
@@ -65,7 +61,7 @@ A copy appears under its name when it is complete; only with --force is it merge
   },
   completes: ['image', 'file'],
   async run(context, flags, ...words) {
-    checkProc();
+    checkProc('copy');
     const typed = words.at(-1)!;
     if (typed === '') throw usageError('cp', 'DEST is empty');
     const sources = words.slice(0, -1).map(parseImagePath);
@@ -112,16 +108,10 @@ function report(
   counts: CopyCounts,
   problems: readonly Problem[],
 ): void {
-  if (!out.json) {
-    for (const { path, what, reason } of problems.slice(0, TOLD)) {
-      const missing = what === 'file' ? 'is not made' : `${what} is not set`;
-      out.note(`${displayByteString(path)}: ${missing}: ${reason}`);
-    }
-    if (problems.length > TOLD) out.note(`${problems.length - TOLD} more like these (--json lists all)`);
-  }
-  const listed = problems.map(({ path, what, reason }) => ({ ...jsonName('path', path), what, reason }));
+  tellProblems(out, problems);
   const names = counts.files + counts.directories + counts.symlinks + counts.hardLinks + counts.special;
-  out.result({ image: source.image, path: source.path, target, ...counts, problems: listed }, () => [
-    `${target}: ${formatCount(names, 'name')}, ${formatBytes(counts.bytes)}`,
-  ]);
+  out.result(
+    { image: source.image, path: source.path, target, ...counts, problems: problemsJson(problems) },
+    () => [`${target}: ${formatCount(names, 'name')}, ${formatBytes(counts.bytes)}`],
+  );
 }

@@ -17,7 +17,8 @@ missing. Exit code 1 when images cannot be mounted here. As root it can try more
   async run(context, flags) {
     const { diagnose } = await import('../../mount/doctor.ts');
     const root = storeRoot(flags, context.env);
-    const report = diagnose(root);
+    const report = diagnose(root, context.env.PATH);
+    const byUser = report.checks.some(({ name, ok }) => name === 'erofsfuse' && ok === true);
     context.out.result({ ...report, store: root }, () => {
       const rows = report.checks.map(({ name, ok, needed, detail }) => [
         ok === null ? '?' : ok ? 'yes' : needed ? 'NO' : 'no',
@@ -33,9 +34,11 @@ missing. Exit code 1 when images cannot be mounted here. As root it can try more
         '',
         report.ready
           ? `Images can be mounted here; the store is ${root}.`
-          : 'Images cannot be mounted here yet.',
+          : byUser
+            ? `Images can be mounted here with --user; the store is ${root}.`
+            : 'Images cannot be mounted here yet.',
       ];
     });
-    return report.ready ? 0 : 1;
+    return report.ready || byUser ? 0 : 1;
   },
 });

@@ -1,6 +1,6 @@
 /** `veneer mount` */
 import { resolve } from 'node:path';
-import type { MountRecord, MountRequest, VerityDisk } from '../../mount/types.ts';
+import type { ErofsImage, MountRecord, MountRequest, VerityDisk } from '../../mount/types.ts';
 import type { MountableImage } from '../../store/mountable.ts';
 import type { ImageRecord } from '../../store/records.ts';
 import type { Store } from '../../store/store.ts';
@@ -23,6 +23,7 @@ type Flags = ImageFlags & {
   readonly signature?: string;
   readonly cert?: string;
   readonly immutable: boolean;
+  readonly user: boolean;
 };
 
 /** What `--rw` without a value stands for: no path can hold it. */
@@ -34,10 +35,11 @@ export default defineCommand<Flags, [image?: string, target?: string]>({
   usage: [
     'mount [--rw[=UPPER]] [--layers] [--format erofs|udf] [-o OPTION,...] IMAGE DIR',
     'mount [--rw[=UPPER]] [-o OPTION,...] [--device FILE]... FILE.erofs DIR',
+    'mount --user [--rw[=UPPER]] [-o OPTION,...] IMAGE DIR',
     'mount --verity [--root-hash HASH] [--signature FILE [--cert FILE]] IMAGE DIR',
     'mount',
   ],
-  description: `Needs root. The image is mounted read-only from the files of the store; nothing is copied.
+  description: `Needs root, but for --user. The image is mounted read-only from the files of the store; nothing is copied.
 Without IMAGE and DIR: lists the mounts that were made with this store.
 
 IMAGE may also be an EROFS image file, with the files of its devices in order. The kernel does not get its metadata to
@@ -52,6 +54,9 @@ the same files, under overlayfs with what UDF has no place for. It needs udf.ko 
 --verity puts dm-verity between the files and the file system: the kernel checks every block against the image's hash
 tree (made when first needed), and what was changed cannot be read. --root-hash says which root hash that must be;
 --signature that somebody signed it: CERT's owner, or without --cert somebody whom the kernel trusts.
+--user needs no root: erofsfuse reads the image and DIR is yours alone. It is slower, and writable only where you may mount:
+in a user namespace of your own (unshare -Urm), which the mount ends with.
+
 --immutable sets the immutable flag of the image's files: until "veneer gc" takes it off, not even root changes them.`,
   examples: [
     ['mount debian:12 /mnt', 'read-only'],
@@ -61,6 +66,7 @@ tree (made when first needed), and what was changed cannot be read. --root-hash 
     ['mount ./fsmeta.erofs /mnt --device 00.tar --device 01.tar', 'what "veneer merge" made'],
     ['mount --format udf app:latest /mnt', 'by udf.ko'],
     ['mount --verity --root-hash 5be1… app:latest /mnt', 'by dm-verity; no other content can be read'],
+    ['mount --user app:latest ~/app', 'without root, by erofsfuse'],
     ['mount', 'what is mounted'],
   ],
   parameters: {
@@ -86,6 +92,12 @@ tree (made when first needed), and what was changed cannot be read. --root-hash 
         optional: true,
         placeholder: 'OPTION,...',
         brief: 'Mount options: nosuid, nodev, noexec, noatime and their opposites',
+      },
+      user: {
+        kind: 'boolean',
+        brief: 'Without root, by erofsfuse',
+        withNegated: false,
+        default: false,
       },
       verity: {
         kind: 'boolean',
@@ -151,6 +163,8 @@ tree (made when first needed), and what was changed cannot be read. --root-hash 
     if (path !== '/') throw usageError('mount', `a whole image can be mounted, not ${path} in it`);
     if (flags.verity && (flags.layers || flags.format !== 'erofs'))
       throw usageError('mount', '--verity goes with the one merged EROFS image');
+    if (flags.user && (flags.layers || flags.verity || flags.immutable || flags.format !== 'erofs'))
+      throw usageError('mount', '--user goes with the one merged EROFS image');
     if (!flags.verity && (flags.rootHash ?? flags.signature ?? flags.cert) !== undefined)
       throw usageError('mount', '--root-hash, --signature and --cert need --verity');
     if (flags.cert !== undefined && flags.signature === undefined)
@@ -170,6 +184,7 @@ type Lowers = Pick<MountRequest, 'mode' | 'images' | 'metacopy'>;
 
 /** Plans and does the mount of what the image turned out to be. */
 async function prepareMount(
+  { env }: CliContext,
   flags: Flags,
   store: Store,
   target: string,
@@ -178,7 +193,7 @@ async function prepareMount(
   const { applyMount } = await import('../../mount/apply.ts');
   const { probeCapabilities } = await import('../../mount/capabilities.ts');
   const { planMount } = await import('../../mount/plan.ts');
-  const request: Omit<MountRequest, 'mode' | 'images'> = {
+  const request: Omit<MountRequest, 'mode' | 'images'> & { label: string } = {
     target: resolve(target),
     options: flags.option ?? [],
     backing: flags.backing,
@@ -186,6 +201,11 @@ async function prepareMount(
     label,
     ...(flags.rw === undefined ? {} : { rw: flags.rw === EPHEMERAL ? {} : { upper: resolve(flags.rw) } }),
   };
+  if (flags.user) {
+    const { mountByFuse } = await import('../../mount/fuse.ts');
+    return ({ images: [image] }) =>
+      mountByFuse({ ...request, image: image as ErofsImage, path: env.PATH ?? '' });
+  }
   return (lowers) => applyMount(planMount({ ...request, ...lowers }, probeCapabilities()));
 }
 
@@ -212,8 +232,10 @@ async function mountFile(
     throw usageError('mount', '--layers, --verity, --immutable and --format are for images in the store');
   const { rewriteImage } = await import('../rewrite-image.ts');
   return withStore(context, flags, async (store) => {
-    const mount = await prepareMount(flags, store, target, file);
-    const { image, findings, discard } = await rewriteImage(store.work(), file, flags.device ?? []);
+    const mount = await prepareMount(context, flags, store, target, file);
+    const { image, findings, discard } = await rewriteImage(store.work(), file, flags.device ?? [], {
+      byDevice: flags.user,
+    });
     try {
       context.out.findings(findings);
       report(context, mount({ mode: 'merged', images: [image] }));
@@ -241,7 +263,11 @@ async function mountImage(
       const record = resolveImage(store, image);
       if (flags.immutable) await setImmutable(store, record);
       const images = await mountable(store, record, mode, { signal: context.signal });
-      const mount = await prepareMount(flags, store, target, record.name);
+      const mount = await prepareMount(context, flags, store, target, record.name);
+      if (flags.user) {
+        report(context, await mountForUser(store, images[0]!, mount));
+        return undefined;
+      }
       const done =
         flags.format === 'udf'
           ? await mountUdf(context, store, images, mount)
@@ -252,6 +278,22 @@ async function mountImage(
     }
     return undefined;
   });
+}
+
+/** erofsfuse does not find the data by the metadata that the kernel gets. */
+async function mountForUser(
+  store: Store,
+  { primary, devices }: MountableImage,
+  mount: (lowers: Lowers) => MountRecord,
+): Promise<MountRecord> {
+  const { rewriteImage } = await import('../rewrite-image.ts');
+  const paths = devices.map(({ path }) => path);
+  const { image, discard } = await rewriteImage(store.work(), primary, paths, { byDevice: true });
+  try {
+    return mount({ mode: 'merged', images: [image] });
+  } finally {
+    discard();
+  }
 }
 
 /** The verity disk of an image; its hash tree is made before anybody has to wait for the store's lock. */
@@ -277,7 +319,7 @@ async function mountUdf(
   images: readonly MountableImage[],
   mount: (lowers: Lowers) => MountRecord,
 ): Promise<MountRecord> {
-  const { stackVolumes } = await import('../udf-stack.ts');
+  const { stackVolumes } = await import('../../containerd/udf-stack.ts');
   const { discardVolumes, writeVolumes } = await import('../../store/udf-volumes.ts');
   const { directory, volumes } = writeVolumes(store, images, { standard: false });
   try {

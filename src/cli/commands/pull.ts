@@ -4,15 +4,20 @@ import type { ImageSource } from '../../oci/index.ts';
 import type { OnProgress } from '../../progress/events.ts';
 import { formatBytes, formatCount } from '../../progress/units.ts';
 import { shortDigest } from '../../store/layout.ts';
+import type { PullOptions } from '../../store/pull.ts';
+import type { ImageRecord } from '../../store/records.ts';
+import type { Store } from '../../store/store.ts';
 import { asText, defineCommand, oneOf } from '../command.ts';
 import { PROGRESS_FLAG, type ProgressFlags, withProgress } from '../progress.ts';
 import { withStore } from '../with-store.ts';
 
 type Flags = ProgressFlags & {
   readonly name?: string;
+  readonly deltaFrom?: string;
   readonly platform?: string;
   readonly fsync: boolean;
   readonly immutable: boolean;
+  readonly dedupe?: boolean;
   readonly insecure: boolean;
   readonly concurrency?: number;
 };
@@ -21,7 +26,7 @@ export default defineCommand<Flags, [source: string]>({
   name: 'pull',
   brief: 'Fetch an image into the store, ready to mount',
   usage: [
-    'pull [--name NAME] [--platform OS/ARCH] REFERENCE',
+    'pull [--name NAME] [--platform OS/ARCH] [--delta-from IMAGE] REFERENCE',
     'pull oci:DIR[:TAG]',
     'pull docker-archive:FILE[:NAME]',
   ],
@@ -29,12 +34,17 @@ export default defineCommand<Flags, [source: string]>({
 A pull that was stopped goes on where it was; the store is consistent at any moment.
 
 The name in the store is the reference, for a layout its folder's name and tag, or what --name says.
-Credentials come from docker's config.json and its credential helpers.`,
+Credentials come from docker's config.json and its credential helpers.
+
+With --delta-from layers are made of those of IMAGE, which is in the store, and a delta that stands beside the image
+(see "delta create"); every layer is verified as always. Without a delta that fits they are fetched whole, and that is said.`,
   examples: [
     ['pull debian:12', 'from Docker Hub'],
     ['pull ghcr.io/owner/app@sha256:0123...', 'an exact image'],
     ['pull oci:./node-app:latest', 'an OCI layout; its name is node-app:latest'],
     ['pull docker-archive:app.tar --name app:1', 'what "docker save" wrote'],
+    ['pull --dedupe app:2', 'beside app:1: only blocks that are new are stored'],
+    ['pull --delta-from app:1 registry.example/app:2', 'only what app:1 lacks, if there is a delta'],
     ['pull --platform linux/arm64 debian:12', 'for another machine'],
   ],
   parameters: {
@@ -45,6 +55,13 @@ Credentials come from docker's config.json and its credential helpers.`,
         optional: true,
         placeholder: 'NAME',
         brief: 'Name in the store',
+      },
+      deltaFrom: {
+        kind: 'parsed',
+        parse: asText,
+        optional: true,
+        placeholder: 'IMAGE',
+        brief: 'Use a delta from this image of the store',
       },
       platform: {
         kind: 'parsed',
@@ -77,6 +94,12 @@ Credentials come from docker's config.json and its credential helpers.`,
         withNegated: false,
         brief: "Set the immutable flag of the image's files",
       },
+      dedupe: {
+        kind: 'boolean',
+        optional: true,
+        brief:
+          'Keep of new layers only what no other layer has (default: of those that come as a delta; see veneer config)',
+      },
       ...PROGRESS_FLAG,
     },
     positional: { kind: 'tuple', parameters: [oneOf('SOURCE', 'Where the image comes from')] },
@@ -89,30 +112,42 @@ Credentials come from docker's config.json and its credential helpers.`,
     ]);
     const platform = flags.platform === undefined ? undefined : parsePlatform(flags.platform);
     return withStore(context, flags, async (store) => {
-      const record = await withProgress(context, flags, async ({ onProgress }) => {
+      const { deltaFrom } = flags;
+      const base = deltaFrom === undefined ? null : await findBase(store, deltaFrom);
+      const { record, delta } = await withProgress(context, flags, async ({ onProgress }) => {
         const source = await openSource(flags, text, onProgress);
+        const options: PullOptions = {
+          ...(flags.name === undefined ? {} : { name: flags.name }),
+          ...(platform === undefined ? {} : { platform }),
+          ...(flags.concurrency === undefined ? {} : { concurrency: flags.concurrency }),
+          ...(flags.dedupe === undefined ? {} : { dedupe: flags.dedupe }),
+          immutable: flags.immutable,
+          onProgress,
+          onFinding: (finding) => context.out.findings([finding]),
+          signal: context.signal,
+        };
         try {
-          return await pullImage(store, source, {
-            ...(flags.name === undefined ? {} : { name: flags.name }),
-            ...(platform === undefined ? {} : { platform }),
-            ...(flags.concurrency === undefined ? {} : { concurrency: flags.concurrency }),
-            immutable: flags.immutable,
-            onProgress,
-            onFinding: (finding) => context.out.findings([finding]),
-            signal: context.signal,
-          });
+          if (base === null) return { record: await pullImage(store, source, options), delta: null };
+          const { pullByDelta } = await import('../../delta-image/pull-by-delta.ts');
+          return await pullByDelta(store, source, base, options);
         } finally {
           await source.close();
         }
       });
-      context.out.result(record, () => {
+      context.out.result(delta === null ? record : { ...record, delta }, () => {
         const bytes = record.layers.reduce((sum, layer) => sum + layer.blob.size, 0);
-        return `pulled ${record.name} (${shortDigest(record.manifest.digest)}, ${formatCount(record.layers.length, 'layer')}, ${formatBytes(bytes)})`;
+        const by = delta === null ? '' : `, by a delta of ${formatBytes(delta.bytes)}`;
+        return `pulled ${record.name} (${shortDigest(record.manifest.digest)}, ${formatCount(record.layers.length, 'layer')}, ${formatBytes(bytes)}${by})`;
       });
       return undefined;
     });
   },
 });
+
+async function findBase(store: Store, name: string): Promise<ImageRecord> {
+  const { resolveImage } = await import('../../store/images.ts');
+  return resolveImage(store, name);
+}
 
 function parseCount(text: string): number {
   const count = Number(text);

@@ -16,12 +16,12 @@ import {
 import { setImmediate as nextTick } from 'node:timers/promises';
 import { displayByteString } from '../../bytes/byte-string.ts';
 import { VeneerError } from '../../errors.ts';
+import type { Attributes } from '../../rootfs/attributes.ts';
+import { type Folder, removeTree } from '../../sys/folder.ts';
 import { S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK, type TreeNode } from '../../tree/node.ts';
 import { dataChunks } from '../file-data.ts';
 import { isType } from '../node-facts.ts';
 import type { OpenImage } from '../open-image.ts';
-import type { Attributes } from './attributes.ts';
-import { type Folder, removeTree } from './folder.ts';
 
 const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
 

@@ -5,10 +5,10 @@ import { statSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import { displayByteString } from '../../bytes/byte-string.ts';
 import { VeneerError } from '../../errors.ts';
+import { Folder, removeTree } from '../../sys/folder.ts';
 import { S_IFDIR, type TreeNode } from '../../tree/node.ts';
 import { isType } from '../node-facts.ts';
 import type { Copier } from './copier.ts';
-import { Folder, removeTree } from './folder.ts';
 
 /** The inode to copy and the path it was found at (a byte string). */
 export interface Copied {

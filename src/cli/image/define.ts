@@ -1,7 +1,7 @@
 /** Declares the commands of `veneer image`, which take umoci's flags in umoci's way. */
 import { isReferenceName } from '../../bundle/references.ts';
 import type { ArgumentKind, CliCommand, Example, FlagFacts } from '../command.ts';
-import { COMMON } from '../command.ts';
+import { COMMON, ROOT } from '../command.ts';
 import type { CliContext, CommonFlags } from '../context.ts';
 import { usageError } from '../parse.ts';
 import { type GoFlag, readGoWords } from './go-words.ts';
@@ -15,8 +15,10 @@ export interface ImageCommandDefinition<FLAGS> {
   readonly examples: readonly Example[];
   /** The names on the command line are the keys. */
   readonly flags: Readonly<Record<string, ImageFlag>>;
-  /** Names of the arguments; all must be given. */
+  /** Names of the arguments. */
   readonly arguments?: readonly string[];
+  /** How many of them may be left out. */
+  readonly optionalArguments?: number;
   readonly completes?: readonly ArgumentKind[];
   /** Does the work. */
   run(context: CliContext, flags: FLAGS & LogFlags & CommonFlags, args: readonly string[]): Promise<void>;
@@ -28,8 +30,8 @@ export interface ImageFlag {
   readonly placeholder?: string;
   /** May be repeated; collects its values. */
   readonly many?: true;
-  /** Another name for it. */
-  readonly alias?: string;
+  /** Other names for it. */
+  readonly aliases?: readonly string[];
 }
 
 /** umoci's own; before or behind the command's name. */
@@ -52,14 +54,19 @@ export const IMAGE_FLAG = {
   image: { brief: 'The image: folder of the layout, and a tag (default: latest)', placeholder: 'DIR[:TAG]' },
 } as const satisfies Record<string, ImageFlag>;
 
+/** Of commands that may use the store. */
+export const ROOT_FLAG = {
+  root: { brief: ROOT.root.brief, placeholder: ROOT.root.placeholder },
+} as const satisfies Record<string, ImageFlag>;
+
 export function defineImageCommand<FLAGS>(definition: ImageCommandDefinition<FLAGS>): CliCommand {
   const { name } = definition;
   const own = { ...definition.flags, ...LOG_FLAGS };
   const known = new Map<string, GoFlag>();
   const flags: Record<string, FlagFacts> = {};
-  for (const [key, { brief, placeholder, many, alias }] of Object.entries(own)) {
+  for (const [key, { brief, placeholder, many, aliases = [] }] of Object.entries(own)) {
     const kind = placeholder === undefined ? 'switch' : many ? 'texts' : 'text';
-    for (const word of [key, ...(alias === undefined ? [] : [alias])]) known.set(word, { key, kind });
+    for (const word of [key, ...aliases]) known.set(word, { key, kind });
     flags[key] =
       placeholder === undefined ? { kind: 'boolean', brief } : { kind: 'parsed', brief, placeholder };
   }
@@ -76,7 +83,10 @@ export function defineImageCommand<FLAGS>(definition: ImageCommandDefinition<FLA
     digits: {},
     flags: { ...flags, ...COMMON },
     aliases: { q: 'quiet' },
-    read: (words) => readGoWords({ name }, known, definition.arguments ?? [], words),
+    read: (words) => {
+      const names = definition.arguments ?? [];
+      return readGoWords({ name }, known, names, words, names.length - (definition.optionalArguments ?? 0));
+    },
     async run(context, parsed, args) {
       const log = parsed as CommonFlags & LogFlags;
       if (log.log !== undefined && log.verbose)

@@ -22,6 +22,8 @@ export function readGoWords(
   known: ReadonlyMap<string, GoFlag>,
   argumentNames: readonly string[],
   words: readonly string[],
+  /** So many arguments must be there. */
+  least = argumentNames.length,
 ): ParsedWords {
   const flags: Record<string, unknown> = {};
   for (const { key, kind } of known.values())
@@ -56,7 +58,7 @@ export function readGoWords(
   if (args.length > argumentNames.length)
     throw usageError(command.name, `one argument too many: ${JSON.stringify(args[argumentNames.length])}`);
   const missing = argumentNames[args.length];
-  if (missing !== undefined) throw usageError(command.name, `${missing} is missing`);
+  if (missing !== undefined && args.length < least) throw usageError(command.name, `${missing} is missing`);
   if (args.includes('')) throw usageError(command.name, 'an argument is empty');
   return { flags: flags as unknown as ParsedWords['flags'], args };
 }

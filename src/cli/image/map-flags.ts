@@ -1,5 +1,5 @@
 /** The flags of commands that make trees or containers for other ids than the image's. */
-import { type IdMap, parseIdMap } from '../../bundle/id-map.ts';
+import { type IdMap, parseIdMap } from '../../rootfs/id-map.ts';
 import type { ImageFlag } from './define.ts';
 
 export interface MapFlags {

@@ -1,9 +1,10 @@
 /** `veneer image config` */
 import type { ConfigEdit, HistoryEdit } from '../../../bundle/edit-config.ts';
-import type { CliContext } from '../../context.ts';
+import type { CliContext, CommonFlags } from '../../context.ts';
 import { checkTag, defineImageCommand, IMAGE_FLAG, imageOf, tell } from '../../image/define.ts';
 import { HISTORY_FLAGS, type HistoryFlags, historyOf } from '../../image/history-flags.ts';
 import { usageError } from '../../parse.ts';
+import { withStore } from '../../with-store.ts';
 
 /** Flags that set one value, by what they set. */
 const VALUES = {
@@ -28,30 +29,43 @@ const LISTS = {
   clear: 'clear',
 } as const;
 
-type Flags = HistoryFlags & { readonly image?: string; readonly tag?: string } & {
+type Flags = HistoryFlags & { readonly image?: string; readonly tag?: string; readonly store?: string } & {
   readonly [flag in (typeof VALUES)[keyof typeof VALUES]]?: string;
 } & { readonly [flag in (typeof LISTS)[keyof typeof LISTS]]: readonly string[] };
 
 const value = (placeholder: string, brief: string, alias?: string) => ({
   placeholder,
   brief,
-  ...(alias === undefined ? {} : { alias }),
+  ...(alias === undefined ? {} : { aliases: [alias] }),
 });
 const list = (placeholder: string, brief: string) => ({ placeholder, brief, many: true }) as const;
 
+/** All that goes with --image only. */
+const OF_LAYOUTS = [
+  'image',
+  'tag',
+  ...Object.values(VALUES),
+  ...Object.values(LISTS),
+  ...Object.keys(HISTORY_FLAGS),
+];
+
 export default defineImageCommand<Flags>({
   name: 'image config',
-  brief: 'Change what an image says of itself',
-  usage: ['image config --image DIR[:TAG] [--tag NEW-TAG] [FLAGS]'],
+  brief: 'Change what an image says of itself, or show it of one in the store',
+  usage: ['image config --image DIR[:TAG] [--tag NEW-TAG] [FLAGS]', 'image config --store IMAGE [--json]'],
   description: `Writes a new config and manifest; the old ones stay until "veneer image gc". Without --tag the new image takes the
 old one's tag. What the flags do not name stays as it is. The history gets an entry, unless --no-history.
 
 --clear empties one of config.labels, manifest.annotations, config.exposedports, config.env, config.volume, config.cmd
-and config.entrypoint before the other flags are looked at.`,
+and config.entrypoint before the other flags are looked at.
+
+Images in veneer's store go by the digest that they were pulled with, and are not changed: --store prints the config of
+one as JSON, without --json on many lines. To change one, change it in a layout and pull that.`,
   examples: [
     ['image config --image images:mine --config.cmd sh --config.cmd -l', 'a command of two words'],
     ['image config --image images:mine --tag new --config.env LANG=C.UTF-8', 'keep the old one as "mine"'],
     ['image config --image images:mine --clear config.env --no-history', 'no variables, and no trace'],
+    ['image config --store debian:12', 'what an image in the store says'],
   ],
   flags: {
     'config.user': value('USER', 'User, and perhaps group, to run as: NAME or ID, NAME:GROUP'),
@@ -71,10 +85,12 @@ and config.entrypoint before the other flags are looked at.`,
     'manifest.annotation': list('NAME=VALUE', 'Set an annotation of the manifest'),
     clear: list('WHAT', 'Empty this first'),
     tag: value('NEW-TAG', 'Tag of the changed image'),
+    store: value('IMAGE', 'Show the config of an image in the store instead'),
     ...HISTORY_FLAGS,
     ...IMAGE_FLAG,
   },
   async run(context, flags) {
+    if (flags.store !== undefined) return showStored(context, flags, flags.store);
     const { dir, tag } = imageOf('image config', flags);
     const newTag = flags.tag === undefined ? tag : checkTag('image config', flags.tag);
     const history: HistoryEdit | null = await historyOf('image config', context.env, flags);
@@ -92,6 +108,30 @@ and config.entrypoint before the other flags are looked at.`,
     done(context, flags, { layout: dir, tag: newTag, manifest: blob });
   },
 });
+
+/** The config as it is stored. */
+async function showStored(context: CliContext, flags: Flags & CommonFlags, name: string): Promise<void> {
+  const given = new Map<string, unknown>(Object.entries(flags));
+  const other = OF_LAYOUTS.find((flag) => {
+    const value = given.get(flag);
+    return Array.isArray(value) ? value.length > 0 : value !== undefined && value !== false;
+  });
+  if (other !== undefined)
+    throw usageError(
+      'image config',
+      `--store only shows, and does not go with --${other}: images in the store are what was pulled; change the image in a layout (--image DIR:TAG), then "veneer pull oci:DIR:TAG"`,
+    );
+  const { readStoredImage } = await import('../../../bundle/stored-image.ts');
+  const { parseRaw } = await import('../../../bundle/layout-folder.ts');
+  const { compactJson, encodeIndented } = await import('../../../oci/encode-json.ts');
+  const { configBytes } = await withStore(context, flags, async (store) => readStoredImage(store, name));
+  const { out } = context;
+  const text = out.json ? compactJson(configBytes.toString('utf8')) : encodeIndented(parseRaw(configBytes));
+  // JSON lets control characters of terminals through that are none of ASCII's.
+  out.lines(text.replace(/[\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, escaped));
+}
+
+const escaped = (char: string): string => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
 
 function done(
   context: CliContext,

@@ -1,5 +1,5 @@
 /**
- * Directories held by file descriptor. Everything a copy makes is named as /proc/self/fd/N/NAME, which is
+ * Directories held by file descriptor. What is made in them is named as /proc/self/fd/N/NAME, which is
  * openat(2) by another road: no component but the last is ever looked up again, so nobody who moves directories
  * or plants symlinks in the destination can lead a write out of it.
  */
@@ -16,7 +16,7 @@ import {
   type Stats,
   unlinkSync,
 } from 'node:fs';
-import { VeneerError } from '../../errors.ts';
+import { VeneerError } from '../errors.ts';
 
 const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
 
@@ -59,10 +59,10 @@ export class Folder {
   }
 }
 
-/** Fails early where /proc is not mounted: without it nothing here works. */
-export function checkProc(): void {
+/** Fails early where /proc is not mounted: without it nothing here works. `what` completes "Cannot …". */
+export function checkProc(what: string): void {
   if (existsSync('/proc/self/fd')) return;
-  throw new VeneerError('cli/no-proc', 'Cannot copy: /proc is not mounted', {
+  throw new VeneerError('sys/no-proc', `Cannot ${what}: /proc is not mounted`, {
     hint: 'mount -t proc proc /proc',
   });
 }
