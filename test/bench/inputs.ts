@@ -1,6 +1,19 @@
 /** What is measured on: images of the corpus, and made-up ones for single questions. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { createCipheriv } from 'node:crypto';
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -43,18 +56,50 @@ export function corpusImages(names: readonly string[]): BenchImage[] {
   });
 }
 
-/** One of the made-up images: `many-layers` (120 tiny ones), `big-file` (one file of 2 GB), `many-files` (300,000 empty ones). */
+const MAKE_IMAGE = fileURLToPath(new URL('./make-image.py', import.meta.url));
+
+/**
+ * One of the made-up images: `many-layers` (120 tiny ones), `big-file` (one file of 2 GB), `many-files` (300,000 empty
+ * ones), `much-data` (100,000 files of 4 kB on average).
+ */
 export function madeUpImage(
-  kind: 'many-layers' | 'big-file' | 'many-files',
+  kind: 'many-layers' | 'big-file' | 'many-files' | 'much-data',
   workDirectory: string,
 ): BenchImage {
   const layout = join(workDirectory, 'made-up', kind);
   if (!existsSync(join(layout, 'index.json'))) {
     mkdirSync(layout, { recursive: true });
-    const program = fileURLToPath(new URL('./make-image.py', import.meta.url));
-    execFileSync('python3', ['-B', program, kind, layout]);
+    execFileSync('python3', ['-B', MAKE_IMAGE, kind, layout]);
   }
   return imageOf(layout, kind, []);
+}
+
+/** Two images, `one` and `two`, of one file of 1 GiB that differs in one byte; the layers are not compressed. */
+export function oneByteImages(workDirectory: string): BenchImage[] {
+  const folder = join(workDirectory, 'made-up');
+  const names = ['one', 'two'];
+  const tars = names.map((name) => join(folder, `${name}.tar`));
+  if (!existsSync(tars[1]!)) {
+    mkdirSync(folder, { recursive: true });
+    const file = join(folder, 'large');
+    const bytes = createCipheriv('aes-128-ctr', Buffer.alloc(16), Buffer.alloc(16));
+    writeFileSync(file, '');
+    for (let n = 0; n < 1024; n++) appendFileSync(file, bytes.update(Buffer.alloc(1 << 20)));
+    const pack = (tar: string): unknown =>
+      execFileSync('tar', ['-cf', tar, '-C', folder, '--mtime=@0', '--owner=0', '--group=0', 'large']);
+    pack(tars[0]!);
+    const fd = openSync(file, 'r+');
+    writeSync(fd, Buffer.from([1]), 0, 1, 600_000_001);
+    closeSync(fd);
+    pack(tars[1]!);
+    rmSync(file);
+  }
+  return names.map((name, i) => {
+    const layout = join(folder, `${name}-image`);
+    if (!existsSync(join(layout, 'index.json')))
+      execFileSync('python3', ['-B', MAKE_IMAGE, 'tar', layout, tars[i]!]);
+    return imageOf(layout, name, [tars[i]!]);
+  });
 }
 
 /** Reads the files once, so that nobody is first. */

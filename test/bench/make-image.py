@@ -1,18 +1,22 @@
-"""make-image.py KIND LAYOUT: an OCI layout with one made-up image, tag `latest`; the same bytes every time.
+"""make-image.py KIND LAYOUT [TAR]: an OCI layout with one made-up image, tag `latest`; the same bytes every time.
 
 many-layers   120 layers of two small files each
 big-file      one layer, one file of 2 GB
 many-files    one layer of 300,000 empty files in 3,000 directories
+tar           the layer TAR, not compressed
+much-data     one layer of 100,000 files of 0 to 8,000 bytes in 1,000 directories
 """
 import gzip
 import hashlib
 import io
 import json
 import os
+import random
+import shutil
 import sys
 import tarfile
 
-kind, layout = sys.argv[1:]
+kind, layout = sys.argv[1:3]
 blobs = os.path.join(layout, "blobs", "sha256")
 os.makedirs(blobs)
 OCI = "application/vnd.oci.image."
@@ -41,6 +45,12 @@ def fill(tar, number):
         entry(tar, "top", b"%d\n" % number)
     elif kind == "big-file":
         entry(tar, "big", size=2 * 10**9)
+    elif kind == "much-data":
+        data = random.Random(1)
+        for folder in range(1000):
+            entry(tar, "d%03d/" % folder)
+            for file in range(100):
+                entry(tar, "d%03d/f%02d" % (folder, file), data.randbytes((folder * 100 + file) * 37 % 8001))
     else:
         for folder in range(3000):
             entry(tar, "d%04d/" % folder)
@@ -58,6 +68,15 @@ class Hashing:
 
     def flush(self):
         self.file.flush()
+
+
+def plain_layer(tar):
+    with open(tar, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    path = os.path.join(blobs, digest)
+    shutil.copyfile(tar, path)
+    facts = {"mediaType": OCI + "layer.v1.tar", "digest": "sha256:" + digest, "size": os.path.getsize(path)}
+    return facts, "sha256:" + digest
 
 
 def layer(number):
@@ -82,7 +101,10 @@ def put(media_type, value):
     return {"mediaType": media_type, "digest": "sha256:" + digest, "size": len(data)}
 
 
-layers = [layer(number) for number in range(120 if kind == "many-layers" else 1)]
+if kind == "tar":
+    layers = [plain_layer(sys.argv[3])]
+else:
+    layers = [layer(number) for number in range(120 if kind == "many-layers" else 1)]
 config = put(OCI + "config.v1+json", {
     "architecture": "amd64", "os": "linux", "config": {},
     "rootfs": {"type": "layers", "diff_ids": [diff_id for _, diff_id in layers]},

@@ -51,7 +51,10 @@ function contestSection(result: ContestResult): string[] {
       ),
     );
   }
-  lines.push('', `${result.rounds} rounds. Ratio: ${ours.title} divided by this line.`, '', '```');
+  const once = result.measured.filter(({ walls }) => walls.length < result.rounds).map(({ title }) => title);
+  const rounds =
+    once.length > 0 ? `${result.rounds} rounds (${once.join(', ')}: 1)` : `${result.rounds} rounds`;
+  lines.push('', `${rounds}. Ratio: ${ours.title} divided by this line.`, '', '```');
   for (const { title, command } of result.measured) lines.push(`# ${title}`, command);
   lines.push('```', '');
   return lines;

@@ -69,6 +69,8 @@ export class CaseRun {
   private readonly written: ImageFile[] = [];
   /** The image's tree, straight from the tars. */
   private expected: Snapshot = new Map();
+  /** The case as an image in a store, once a check has pulled it. */
+  private stored: StoredImage | undefined;
 
   private constructor(oracle: Oracle, tarCase: TarCase) {
     this.oracle = oracle;
@@ -90,6 +92,7 @@ export class CaseRun {
   }
 
   async close(): Promise<void> {
+    this.stored?.close();
     this.images.close();
     await this.lab.close();
   }
@@ -152,14 +155,11 @@ export class CaseRun {
     assert.equal(hashFile(direct.path), hashFile(first!.path), 'merged from tars and from their images');
   }
 
-  /** Pulled into a store and mounted by veneer, merged and layered. */
+  /** Pulled into a store and mounted by veneer, merged or as layers. */
   async checkStore(mode: 'merged' | 'layers'): Promise<void> {
-    const layout = this.lab.folder('layout');
-    writeLayout(layout, this.tars);
-    const stored = await StoredImage.pull(this.lab.folder('store'), layout);
+    this.stored ??= await this.pull();
     const target = this.lab.folder('target');
-    const shown = await stored.mounted(target, mode, () => this.snapshot(target));
-    stored.close();
+    const shown = await this.stored.mounted(target, mode, () => this.snapshot(target));
     if (mode === 'merged') {
       assertSameSnapshot(this.expected, shown, 'pulled and mounted');
       return;
@@ -173,6 +173,12 @@ export class CaseRun {
     };
     const difference = findDifference(layeredDifferences, this.tarCase.name);
     assertAsDeclared(this.expected, shown, 'pulled and mounted as layers', difference, options);
+  }
+
+  private async pull(): Promise<StoredImage> {
+    const layout = this.lab.folder('layout');
+    writeLayout(layout, this.tars);
+    return StoredImage.pull(this.lab.folder('store'), layout);
   }
 
   /** fsck.erofs accepts all that was written. */

@@ -130,9 +130,13 @@ describe('veneer mount', { skip: skipReason }, () => {
       assert.equal(spawnSync('umount', [bound]).status, 0);
     }
     assert.deepEqual(mounted(), []);
-    await ok('mount', 'm:1', mnt);
-    await ok('umount', mnt);
-    assert.deepEqual(readdirSync(`${lab.root}/run`), []);
+    // While a mount namespace of another test has the mount, or one with its number, the record stays.
+    const left = (): string[] => readdirSync(`${lab.root}/run`);
+    for (let tries = 0; tries < 60 && (tries === 0 || left().length > 0); tries++) {
+      await ok('mount', 'm:1', mnt);
+      await ok('umount', mnt);
+    }
+    assert.deepEqual(left(), []);
   });
 
   describe('image files', () => {

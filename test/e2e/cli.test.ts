@@ -5,9 +5,11 @@ import { once } from 'node:events';
 import {
   chmodSync,
   chownSync,
+  closeSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -64,6 +66,21 @@ describe('veneer', () => {
     const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
     const ran = await runVeneer(['--version']);
     assert.deepEqual([ran.code, ran.text, ran.stderr], [0, `veneer ${version}\n`, '']);
+  });
+
+  it('does not wait for the disk when its output goes into files', async (t) => {
+    const strace = requireTool(t, 'strace');
+    if (strace === null) return;
+    const [trace, out] = [lab.path('trace'), openSync(lab.path('output'), 'w')];
+    const words = ['-f', '-o', trace, '-e', 'trace=fsync,flock', process.execPath, LAUNCHER, 'gc'];
+    const env = cleanEnv({ VENEER_ROOT: lab.root });
+    const [code] = await once(spawn(strace, words, { stdio: ['ignore', out, out], env }), 'close');
+    closeSync(out);
+    assert.equal(code, 0);
+    const calls = readFileSync(trace, 'utf8');
+    assert.match(calls, /flock\(/, 'system calls were made through the library');
+    assert.doesNotMatch(calls, /fsync\([12]\) += 0/);
+    assert.match(readFileSync(lab.path('output'), 'utf8'), /^deleted 0 layers/);
   });
 
   it('without a command: help on stderr, exit code 2', async () => {
@@ -326,7 +343,7 @@ describe('veneer', () => {
       );
       assert.match(
         (await own.veneer(['images'])).text,
-        /^NAME +DIGEST +PLATFORM +LAYERS +BLOBS +PULLED\none:1 /,
+        /^NAME +DIGEST +PLATFORM +LAYERS +BLOBS +TARS +STORED +PULLED\none:1 /,
       );
       assert.equal(parseLines((await own.veneer(['layers', '--json'])).text).length, 2);
       assert.equal((await own.veneer(['fsck'])).code, 0);
@@ -364,6 +381,13 @@ describe('veneer', () => {
         [`--root=${lab.root}`, 'images', '--names'],
       ]) {
         assert.equal((await runVeneer(words, elsewhere)).text, 'test:1\n');
+      }
+      for (const words of [
+        ['--root', lab.root, 'image', 'stat', '--store', 'test:1'],
+        ['image', `--root=${lab.root}`, 'stat', '--store', 'test:1'],
+      ]) {
+        const ran = await runVeneer(words, elsewhere);
+        assert.equal(ran.code, 0, ran.stderr);
       }
     });
   });

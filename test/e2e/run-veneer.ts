@@ -25,13 +25,13 @@ export interface RunOptions {
   readonly uid?: number;
 }
 
-/** `npm test` builds first and says so; a test file that is run alone takes the sources as they are. */
-const FROM_SOURCE = process.env.VENEER_BUILT === '1' ? '0' : '1';
-
-/** The environment of a clean run: nothing of the caller's that changes what veneer does. */
+/**
+ * The environment of a clean run: nothing of the caller's that changes what veneer does.
+ * `npm test` builds first and says so; a test file that is run alone takes the sources as they are.
+ */
 export function cleanEnv(more: RunOptions['env'] = {}): NodeJS.ProcessEnv {
-  const { PATH, HOME, LANG } = process.env;
-  return { PATH, HOME, LANG, TZ: 'UTC', VENEER_FROM_SOURCE: FROM_SOURCE, ...more };
+  const { PATH, HOME, LANG, VENEER_BUILT } = process.env;
+  return { PATH, HOME, LANG, TZ: 'UTC', VENEER_FROM_SOURCE: VENEER_BUILT === '1' ? '0' : '1', ...more };
 }
 
 export function runVeneer(words: readonly string[], options: RunOptions = {}): Promise<Ran> {

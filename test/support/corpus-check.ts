@@ -16,8 +16,11 @@ export const CORPUS =
 /** Larger images are unpacked to disk. */
 const IN_MEMORY = 256 << 20;
 
-/** Pulls image `name` of the corpus, mounts it merged and as layers, and compares every byte. */
-export async function checkCorpusImage(t: TestContext, name: string): Promise<void> {
+/**
+ * Pulls image `name` of the corpus, mounts it merged and as layers, and compares every byte. With `beside`, its layers
+ * share their data with those of that image.
+ */
+export async function checkCorpusImage(t: TestContext, name: string, beside?: string): Promise<void> {
   const layout = join(CORPUS, 'oci', name);
   const noKernel = whyNoKernel();
   if (noKernel !== null) return missing(t, noKernel);
@@ -38,7 +41,8 @@ export async function checkCorpusImage(t: TestContext, name: string): Promise<vo
     const { at } = await unpackWithTar(lab, tars, where);
     const expected = await snapshotDirectory(oracle, at);
     t.diagnostic(`${expected.size} names`);
-    const stored = await StoredImage.pull(lab.folder('store'), layout);
+    const base = beside === undefined ? undefined : join(CORPUS, 'oci', beside);
+    const stored = await StoredImage.pull(lab.folder('store'), layout, base);
     const target = lab.folder('target');
     for (const mode of ['merged', 'layers'] as const) {
       const shown = await stored.mounted(target, mode, () => snapshotDirectory(oracle, target));

@@ -1,4 +1,4 @@
-/** Small disks for tests: ext4 in a file, mounted through a loop device by mount(8). */
+/** Small disks for tests: a file system in a file, mounted through a loop device by mount(8). */
 import { execFileSync } from 'node:child_process';
 import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -12,6 +12,19 @@ const EXT4_IOC_SHUTDOWN = 0x8004587d;
 /** EXT4_GOING_FLAGS_NOLOGFLUSH: not even the journal is written any more. */
 const NO_LOG_FLUSH = 2;
 
+/** One every 50 ms. */
+const UNMOUNT_TRIES = 100;
+
+/** Programs that make file systems, and their arguments. */
+const MAKERS = {
+  ext4: ['mkfs.ext4', '-q', '-F', '-m', '0'],
+  btrfs: ['mkfs.btrfs', '-q', '-f'],
+  xfs: ['mkfs.xfs', '-q', '-f'],
+} as const;
+
+/** btrfs wants 128 MB at least, XFS 300 MB. */
+export type DiskType = keyof typeof MAKERS;
+
 export class SmallDisk {
   /** Where it is mounted. */
   readonly directory: string;
@@ -19,14 +32,15 @@ export class SmallDisk {
   readonly #file: string;
   #mounted = false;
 
-  constructor(bytes: number) {
+  constructor(bytes: number, type: DiskType = 'ext4') {
     this.#place = mkdtempSync(join(tmpdir(), 'veneer-disk-'));
     this.directory = join(this.#place, 'disk');
     this.#file = join(this.#place, 'disk.img');
     mkdirSync(this.directory);
     writeFileSync(this.#file, '');
     truncateSync(this.#file, bytes);
-    execFileSync('mkfs.ext4', ['-q', '-F', '-m', '0', this.#file]);
+    const [program, ...options] = MAKERS[type];
+    execFileSync(program, [...options, this.#file]);
     this.mount();
   }
 
@@ -37,7 +51,16 @@ export class SmallDisk {
 
   unmount(): void {
     if (!this.#mounted) return;
-    execFileSync('umount', [this.directory]);
+    for (let tries = 1; ; tries++) {
+      try {
+        execFileSync('umount', [this.directory], { stdio: 'pipe' });
+        break;
+      } catch (error) {
+        // The kernel closes the files behind a mount a moment after it was unmounted.
+        if (tries === UNMOUNT_TRIES) throw error;
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
+      }
+    }
     this.#mounted = false;
   }
 
@@ -66,13 +89,13 @@ export class SmallDisk {
 }
 
 /** A disk that goes with the test, or null when there is nothing to make one with: the test is skipped then. */
-export function makeSmallDisk(t: TestContext, bytes: number): SmallDisk | null {
+export function makeSmallDisk(t: TestContext, bytes: number, type: DiskType = 'ext4'): SmallDisk | null {
   if (process.getuid?.() !== 0) {
     missing(t, 'mounting a disk needs root');
     return null;
   }
-  for (const tool of ['mkfs.ext4', 'mount', 'umount']) if (requireTool(t, tool) === null) return null;
-  const disk = new SmallDisk(bytes);
+  for (const tool of [MAKERS[type][0], 'mount', 'umount']) if (requireTool(t, tool) === null) return null;
+  const disk = new SmallDisk(bytes, type);
   t.after(() => disk.remove());
   return disk;
 }

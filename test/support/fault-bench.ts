@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import type { TestContext } from 'node:test';
 import type { Descriptor } from '../../src/oci/descriptor.ts';
 import type { ImageSource } from '../../src/oci/source.ts';
-import type { RegistryOptions } from '../../src/registry/source.ts';
+import type { RegistryOptions } from '../../src/registry/options.ts';
 import { type Fault, type FlakyProxy, type SeenRequest, startFlakyProxy } from './flaky-proxy.ts';
 import { makeImage, type TestImage } from './images.ts';
 import { openSource, readBlob } from './pull-source.ts';

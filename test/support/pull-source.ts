@@ -6,7 +6,8 @@ import type { Descriptor } from '../../src/oci/descriptor.ts';
 import { type Platform, parsePlatform } from '../../src/oci/platform.ts';
 import { parseReference } from '../../src/oci/reference.ts';
 import type { ImageSource } from '../../src/oci/source.ts';
-import { openRegistry, type RegistryOptions } from '../../src/registry/source.ts';
+import type { RegistryOptions } from '../../src/registry/options.ts';
+import { openRegistry } from '../../src/registry/source.ts';
 import type { TestImage } from './images.ts';
 
 export const AMD64: Platform = parsePlatform('linux/amd64');

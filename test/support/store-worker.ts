@@ -4,12 +4,13 @@
  *     node store-worker.ts ROOT ACTION...
  *
  * ACTION is `pull:LAYOUT:NAME`, `fetch:LAYOUT:NAME` (the same as if it were a registry, with downloads to resume),
- * `rm:NAME` (which may be missing), `mountable:NAME`, `gc`, `fsck` and `repair` (which find no error), `verify`, or `again` (all from the first, for ever). With
+ * `rm:NAME` (which may be missing), `mountable:NAME`, `gc`, `compact`, `fsck` and `repair` (which find no error), `verify`, or `again` (all from the first, for ever). With
  * VENEER_TEST_FSYNC in the environment everything is made durable.
  */
 import { VeneerError } from '../../src/errors.ts';
 import { openLayout } from '../../src/oci/layout.ts';
 import {
+  compact,
   fsck,
   gc,
   mountable,
@@ -67,6 +68,7 @@ async function act(action: string): Promise<void> {
   else if (what === 'rm') remove(first);
   else if (what === 'mountable') await prepareMount(first);
   else if (what === 'gc') await gc(store);
+  else if (what === 'compact') await compact(store);
   else if (what === 'fsck' || what === 'repair') await check(what === 'repair');
   else if (what === 'verify') await hashAll();
   else throw new Error(`no such action: ${action}`);

@@ -13,15 +13,22 @@ export class StoredImage {
     this.record = record;
   }
 
-  /** Pulls the only image of an OCI layout into a new store at `root`. */
-  static async pull(root: string, layout: string): Promise<StoredImage> {
+  /**
+   * Pulls the only image of an OCI layout into a store at `root`; with `beside`, as layers that share their data with
+   * those of another image, which is pulled before it.
+   */
+  static async pull(root: string, layout: string, beside?: string): Promise<StoredImage> {
     const store = Store.open(root, { fsync: false });
-    const source = await openLayout(layout);
-    try {
-      return new StoredImage(store, await pullImage(store, source, { name: 'test' }));
-    } finally {
-      await source.close();
-    }
+    const pull = async (from: string, name: string): Promise<ImageRecord> => {
+      const source = await openLayout(from);
+      try {
+        return await pullImage(store, source, { name, dedupe: beside !== undefined });
+      } finally {
+        await source.close();
+      }
+    };
+    if (beside !== undefined) await pull(beside, 'beside');
+    return new StoredImage(store, await pull(layout, 'test'));
   }
 
   /** Mounts it on `target`, calls `use`, and unmounts. */

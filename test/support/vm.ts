@@ -10,9 +10,8 @@ import { missing, requireTool } from './require-tool.ts';
 const RUN = fileURLToPath(new URL('../vm/run.sh', import.meta.url));
 const CACHE = process.env.VENEER_VM ?? fileURLToPath(new URL('../../.cache/vm', import.meta.url));
 
-/** `npm test` boots one kernel and leaves out what takes minutes; without this setting (`npm run test:vm`) all is run. */
+/** `npm test` boots one kernel; without this setting (`npm run test:vm`) all are. */
 const ONLY = process.env.VENEER_VM_KERNELS?.split(' ');
-const LATER = 'left to npm run test:vm';
 
 /** Debian 12's 6.1, its backports' 6.12, Debian 13's 6.12, Debian sid's. */
 export type VmKernel = 'bookworm' | 'bpo' | 'trixie' | 'sid';
@@ -72,20 +71,13 @@ export interface VmResult {
 export function requireVm(t: TestContext, ...kernels: readonly VmKernel[]): boolean {
   const later = kernels.filter((kernel) => ONLY !== undefined && !ONLY.includes(kernel));
   if (later.length > 0) {
-    t.skip(`${later.join(', ')}: ${LATER}`);
+    t.skip(`${later.join(', ')}: left to npm run test:vm`);
     return false;
   }
   if (requireTool(t, 'qemu-system-x86_64') === null) return false;
   const absent = kernels.filter((kernel) => !existsSync(join(CACHE, 'kernels', kernel, 'vmlinux')));
   if (absent.length === 0) return true;
   missing(t, `no kernel to boot: test/vm/setup.sh ${absent.join(' ')} fetches it`);
-  return false;
-}
-
-/** Says whether tests that take minutes are wanted; when not, the test is skipped with the reason. */
-export function requireLongRun(t: TestContext): boolean {
-  if (ONLY === undefined) return true;
-  t.skip(`takes minutes: ${LATER}`);
   return false;
 }
 

@@ -9,7 +9,7 @@ import { CliLab, parseLines } from '../e2e/run-veneer.ts';
 import { noise } from '../support/image-builder.ts';
 import { missing, requireTool } from '../support/require-tool.ts';
 import { archive, dir, file, hardLink, symlink, whiteout } from '../support/tar-builder.ts';
-import { requireLongRun, requireVm, runVm, type VmDisk, type VmFile, type VmKernel } from '../support/vm.ts';
+import { requireVm, runVm, type VmDisk, type VmFile, type VmKernel } from '../support/vm.ts';
 import { TREE_FUNCTION, treeHere } from '../support/vm-tree.ts';
 import { makeExt4 } from '../support/vm-veneer.ts';
 
@@ -90,7 +90,7 @@ async function pullWordpressish(t: TestContext): Promise<boolean> {
 describe('a VMDK as the only disk', () => {
   for (const kernel of ['bpo', 'sid'] as const) {
     it(`shows all of wordpressish, 21 layers, on ${kernel}`, LONG, async (t) => {
-      if (!requireLongRun(t) || !requireVm(t, kernel) || !(await pullWordpressish(t))) return;
+      if (!requireVm(t, kernel) || !(await pullWordpressish(t))) return;
       await veneer('disk', '-f', '-o', 'wordpressish.vmdk', 'wordpressish');
       const output = await boot(t, {
         kernel,
@@ -154,7 +154,7 @@ true`,
     'shows all of wordpressish and of an image with 120 layers as partitions on Linux 6.1',
     LONG,
     async (t) => {
-      if (!requireLongRun(t) || !requireVm(t, 'bookworm') || !(await pullWordpressish(t))) return;
+      if (!requireVm(t, 'bookworm') || !(await pullWordpressish(t))) return;
       await lab.pull('many:1', manyLayers());
       for (const image of ['wordpressish', 'many:1']) {
         const { partitions } = await veneer('disk', '-f', '--gpt', '-o', 'gpt.vmdk', image);

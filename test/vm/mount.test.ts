@@ -1,10 +1,13 @@
 /** Mounts on kernels that this machine does not have: loop devices, attached lowers, and what the doctor says. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
 import { after, describe, it, type TestContext } from 'node:test';
 import type { DoctorReport } from '../../src/mount/doctor.ts';
 import type { MountRecord } from '../../src/mount/types.ts';
 import { CliLab } from '../e2e/run-veneer.ts';
 import { archive, file, whiteout } from '../support/tar-builder.ts';
+import { versionPair } from '../support/version-pair.ts';
 import { requireVm, runVm, type VmKernel } from '../support/vm.ts';
 import { makeExt4, makeVeneerDisk, USE_VENEER, VENEER_MEMORY } from '../support/vm-veneer.ts';
 
@@ -45,6 +48,7 @@ const FOUND = {
   loop: true,
   overlay: true,
   reflink: false,
+  erofsfuse: false,
   'fs-verity': true,
   udf: true,
   'dm-verity': true,
@@ -76,6 +80,14 @@ try() { # try NAME FLAGS IMAGE
 }
 try layers --layers many:1
 try rw-layers '--rw --layers' many:1
+# Layers that share their data: several devices, chunks of files in several of them.
+for format in erofs udf; do
+  section "deduped $format"
+  veneer mount --format $format new:1 /mnt/a >/dev/null
+  (cd /mnt/a && find . -type f | LC_ALL=C sort | xargs sha256sum)
+  veneer umount /mnt/a >/dev/null
+  settle
+done
 # The kernel does not mount files that are on tmpfs.
 cp -a /store /tmp/store
 export VENEER_ROOT=/tmp/store
@@ -102,7 +114,21 @@ async function makeDisks(): Promise<{ veneer: string; store: string }> {
     archive(file(`own-${number}`, `${number}`), file('shared', `layer ${number}\n`)),
   );
   await lab.pull('many:1', layers);
+  const pair = versionPair();
+  await lab.veneer(['config', 'dedupe', 'on']);
+  await lab.pull('old:1', [pair.before]);
+  await lab.pull('new:1', [pair.after]);
+  await lab.veneer(['config', 'dedupe', 'off']);
   return { veneer: makeVeneerDisk(lab.directory), store: makeExt4(lab.path('store.img'), lab.root, 512) };
+}
+
+/** Digests of all files of the image new:1, as GNU tar unpacks them. */
+function unpackedDigests(): string {
+  const folder = lab.path('unpacked');
+  mkdirSync(folder, { recursive: true });
+  execFileSync('tar', ['-x', '-C', folder], { input: versionPair().after });
+  const command = 'find . -type f | LC_ALL=C sort | xargs sha256sum';
+  return execFileSync('sh', ['-c', command], { cwd: folder, encoding: 'utf8' });
 }
 
 /** What the script printed, by section. */
@@ -152,6 +178,7 @@ describe('veneer mount on other kernels', { concurrency: 2 }, () => {
         assert.match(section(`${name} writes`), writable ? /^changed\n$/ : /Read-only file system/, name);
         assert.equal(section(`${name} left`), '', name);
       }
+      for (const format of ['erofs', 'udf']) assert.equal(section(`deduped ${format}`), unpackedDigests());
       // A pattern that matches nothing would fail nothing.
       assert.match(section('tests'), /^# pass [1-9]\d\n# fail 0$/m);
     });

@@ -10,7 +10,7 @@ import { type Snapshot, snapshotTree } from '../support/tree-snapshot.ts';
 import { assertSameSnapshot } from '../support/tree-snapshot-diff.ts';
 import { DEFAULT_WAYS, UdfChain } from '../support/udf-chain.ts';
 import { heldTree } from '../support/udf-view.ts';
-import { requireLongRun, requireVm, type VmKernel } from '../support/vm.ts';
+import { requireVm, type VmKernel } from '../support/vm.ts';
 import { GuestLooks } from '../support/vm-looks.ts';
 
 const KERNELS: readonly VmKernel[] = ['bookworm', 'sid'];
@@ -27,7 +27,7 @@ for (const kernel of KERNELS) {
   describe(`real images on ${kernel}`, () => {
     for (const name of IMAGES) {
       test(name, async (t) => {
-        if (!requireLongRun(t) || !requireVm(t, kernel)) return;
+        if (!requireVm(t, kernel)) return;
         const folder = join(CORPUS, 'tars', name);
         if (!existsSync(folder)) return missing(t, `${folder} is not there: scripts/corpus.sh ${name}`);
         const tars = readdirSync(folder)

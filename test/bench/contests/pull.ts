@@ -1,6 +1,6 @@
 /** From a gzip layout to a mounted image: the main job. */
 
-import { Containerd, type Snapshotter } from '../containerd.ts';
+import { ContainerdLab, type Peer } from '../../support/containerd-lab.ts';
 import type { Contest, Contestant } from '../contest.ts';
 import { type BenchImage, warm } from '../inputs.ts';
 import { type BenchLab, run, runVeneer, veneer } from '../lab.ts';
@@ -58,19 +58,22 @@ function pullContest(lab: BenchLab, image: BenchImage): Contest {
       },
     };
   };
-  const containerd = (snapshotter: Snapshotter): Contestant => {
-    const daemon = new Containerd(lab.path(`containerd-${snapshotter}`), snapshotter);
+  const containerd = (snapshotter: Peer): Contestant => {
+    const daemon = new ContainerdLab('2', {
+      peer: snapshotter,
+      directory: lab.path(`containerd-${snapshotter}`),
+    });
     return {
       key: `containerd-${snapshotter}`,
       title: `containerd import + unpack, ${snapshotter}`,
-      argv: daemon.importCommand(archive),
+      argv: daemon.ctrCommand('images', 'import', '--snapshotter', snapshotter, archive),
       memoryElsewhere: true,
       before: async () => {
         run(['tar', '-C', image.layout, '-cf', archive, '.']);
         warm([archive]);
         await daemon.start();
       },
-      after: () => daemon.stop(),
+      after: () => daemon.close(),
     };
   };
 

@@ -3,7 +3,8 @@ import type { Contest, Contestant } from '../contest.ts';
 import { madeUpImage } from '../inputs.ts';
 import { type BenchLab, runVeneer, veneer } from '../lab.ts';
 
-const VERSION: Contestant = { key: 'version', title: 'veneer --version', argv: veneer('--version') };
+/** What a start alone takes. */
+export const VERSION: Contestant = { key: 'version', title: 'veneer --version', argv: veneer('--version') };
 
 export function startContests(): Contest[] {
   return [
