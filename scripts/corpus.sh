@@ -35,19 +35,19 @@ missing() { # which of the wanted images are not there
     [ -e "$OUT/oci/$name/index.json" ] || printf '%s\n' "$name"
   done
 }
-todo=$(missing)
-[ -n "$todo" ] || exit 0
-[ "$(id -u)" = 0 ] || die "making $(tr '\n' ' ' <<<"$todo")needs root (chroot, chown, device nodes)"
+absent=$(missing)
+[ -n "$absent" ] || exit 0
+[ "$(id -u)" = 0 ] || die "making $(tr '\n' ' ' <<<"$absent")needs root (chroot, chown, device nodes)"
 
 exec 9>"$OUT/.lock"
 flock 9
-todo=$(missing) # another run may have made them meanwhile
+absent=$(missing) # another run may have made them meanwhile
 B=$OUT/.build
 rm -rf "$B"
 mkdir -p "$B"
 trap 'rm -rf "$B"' EXIT
 for recipe in debian layered node-app wordpressish delta; do . "$LIB/$recipe.sh"; done
-for name in $todo; do
+for name in $absent; do
   [ -e "$OUT/oci/$name/index.json" ] && continue
   say "$name"
   "make_${name//-/_}"

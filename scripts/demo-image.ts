@@ -29,14 +29,29 @@ const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).dig
 
 /** Makes the layout `folder` with one gzip layer; returns its name for `veneer pull`. */
 export async function makeDemoImage(folder: string, run: Run): Promise<string> {
+  const parts = PARTS.filter((path) => existsSync(join('/', path)));
+  return makeImage(folder, ['-C', '/', ...parts], run);
+}
+
+/** Two versions of such an image in `folder`: in the second one files are gone, and some that are large have changed. */
+export async function makeDemoPair(folder: string, run: Run): Promise<[before: string, after: string]> {
+  const root = join(folder, 'root');
+  mkdirSync(join(root, 'opt'), { recursive: true });
+  const parts = PARTS.filter((path) => existsSync(join('/', path)));
+  const words = Array.from({ length: 1 << 20 }, (_, i) => `${i * 2654435761} `).join('');
+  writeFileSync(join(root, 'opt/data'), words);
+  const before = await makeImage(join(folder, 'old'), ['-C', '/', ...parts, '-C', root, 'opt'], run);
+  writeFileSync(join(root, 'opt/data'), `${words.slice(0, 5_000_000)}changed${words.slice(5_000_007)}`);
+  const after = await makeImage(join(folder, 'new'), ['-C', '/', ...parts.slice(1), '-C', root, 'opt'], run);
+  return [before, after];
+}
+
+async function makeImage(folder: string, files: readonly string[], run: Run): Promise<string> {
   const blobs = join(folder, 'blobs/sha256');
   mkdirSync(blobs, { recursive: true });
   const tar = join(folder, 'layer.tar');
   const blob = join(folder, 'layer.tar.gz');
-  const parts = PARTS.filter((path) => existsSync(join('/', path)));
-  await run('tar', ['-c', '-f', tar, '-C', '/', '--ignore-failed-read', '--sort=name', ...parts], {
-    quiet: true,
-  });
+  await run('tar', ['-c', '-f', tar, '--ignore-failed-read', '--sort=name', ...files], { quiet: true });
   await pipeline(createReadStream(tar), createGzip({ level: 1 }), createWriteStream(blob));
   const diffId = `sha256:${sha256(readFileSync(tar))}`;
   rmSync(tar);

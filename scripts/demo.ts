@@ -3,67 +3,23 @@
  * compares the time with unpacking the same layers, and leaves nothing behind. IMAGE is what `veneer pull` takes;
  * without one it is the Debian image of scripts/corpus.sh, or one made of this machine's own programs.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { makeDemoImage } from './demo-image.ts';
+import {
+  newMountPoint,
+  project,
+  run,
+  runDemo,
+  say,
+  scratch,
+  show,
+  store,
+  veneer,
+  whyNoMount,
+} from './demo-run.ts';
 
-const project = fileURLToPath(new URL('..', import.meta.url));
-const launcher = join(project, 'bin/veneer.js');
-const scratch = mkdtempSync(join(tmpdir(), 'veneer-demo-'));
-const store = join(scratch, 'store');
-const mountPoint = join(scratch, 'mnt');
-
-const say = (line = ''): void => void process.stdout.write(`${line}\n`);
 const seconds = (milliseconds: number): string => `${(milliseconds / 1000).toFixed(2)} s`;
-
-/** What the user asked for: stop and clean up. */
-class Stopped extends Error {}
-
-let stopped = false;
-let child: ChildProcess | null = null;
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-  process.on(signal, () => {
-    stopped = true;
-    child?.kill(signal);
-  });
-}
-
-interface Ran {
-  readonly stdout: string;
-  readonly milliseconds: number;
-}
-
-/** Runs a program; what it says on stderr goes to the terminal. */
-function run(program: string, words: readonly string[], options: { quiet?: boolean } = {}): Promise<Ran> {
-  if (stopped) return Promise.reject(new Stopped());
-  return new Promise((resolve, reject) => {
-    const began = performance.now();
-    child = spawn(program, words, { stdio: ['ignore', 'pipe', options.quiet ? 'ignore' : 'inherit'] });
-    const chunks: Buffer[] = [];
-    child.stdout!.on('data', (chunk: Buffer) => chunks.push(chunk));
-    child.on('error', reject);
-    child.on('close', (code) => {
-      child = null;
-      if (stopped) reject(new Stopped());
-      else if (code !== 0) reject(new Error(`${program} ${words.join(' ')} ended with code ${code}`));
-      else
-        resolve({ stdout: Buffer.concat(chunks).toString('utf8'), milliseconds: performance.now() - began });
-    });
-  });
-}
-
-function veneer(...words: string[]): Promise<Ran> {
-  return run(process.execPath, [launcher, ...words, '--root', store]);
-}
-
-/** Says the command, runs it. */
-function show(...words: string[]): Promise<Ran> {
-  say(`$ veneer ${words.filter((word) => word !== '--json').join(' ')}`);
-  return veneer(...words);
-}
 
 interface Layer {
   readonly diffId: string;
@@ -105,17 +61,6 @@ async function chooseFile(name: string): Promise<string> {
   return found;
 }
 
-async function mayMount(): Promise<string | null> {
-  if (process.getuid?.() !== 0) return 'Mounting needs root';
-  try {
-    await veneer('doctor', '--json');
-    return null;
-  } catch (error) {
-    if (error instanceof Stopped) throw error;
-    return 'This machine cannot mount EROFS ("veneer doctor" says why)';
-  }
-}
-
 async function demo(): Promise<void> {
   const source = await chooseImage();
   const pulled = await show('pull', source, '--json');
@@ -124,7 +69,7 @@ async function demo(): Promise<void> {
   say(
     `  ${image.name}: ${image.layers.length === 1 ? '1 layer' : `${image.layers.length} layers`}, ${(blobBytes / 1e6).toFixed(1)} MB, all digests verified`,
   );
-  const obstacle = await mayMount();
+  const obstacle = await whyNoMount();
   const file = await chooseFile(image.name);
   if (obstacle === null) await showMount(source, image, file, pulled.milliseconds);
   else await showReading(image.name, file, obstacle);
@@ -136,7 +81,7 @@ async function showMount(
   file: string,
   pullTime: number,
 ): Promise<void> {
-  mkdirSync(mountPoint);
+  const mountPoint = newMountPoint('mnt');
   const mounted = await show('mount', image.name, mountPoint);
   say(`$ head -n 3 ${mountPoint}${file}`);
   say(firstLines(readFileSync(`${mountPoint}${file}`)));
@@ -186,30 +131,4 @@ function firstLines(bytes: Buffer, count = 3): string {
     .join('\n');
 }
 
-/** Nothing stays: no mount, no file. Runs after a failure and after Ctrl-C too. */
-async function cleanUp(): Promise<void> {
-  stopped = false;
-  if (existsSync(mountPoint) && isMounted(mountPoint)) await veneer('umount', '--lazy', mountPoint);
-  rmSync(scratch, { recursive: true, force: true });
-}
-
-function isMounted(path: string): boolean {
-  return readFileSync('/proc/self/mountinfo', 'utf8')
-    .split('\n')
-    .some((line) => line.split(' ')[4] === path);
-}
-
-try {
-  await demo();
-} catch (error) {
-  const wasStopped = stopped || error instanceof Stopped;
-  process.stderr.write(
-    wasStopped
-      ? '\nStopped.\n'
-      : `The demo failed: ${error instanceof Error ? error.message : String(error)}\n`,
-  );
-  process.exitCode = wasStopped ? 130 : 1;
-} finally {
-  await cleanUp();
-}
-if (process.exitCode === undefined) say('Unmounted; everything is removed.');
+await runDemo(demo);

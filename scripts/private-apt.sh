@@ -1,5 +1,6 @@
 # private_apt DIR SUITE: sourced, never run. Sets APT to the options with which apt-get and apt-cache see one
-# Debian suite and nothing of the host's, with all their files below DIR, and fetches its package list.
+# Debian suite and nothing of the host's, with all their files below DIR, and fetches its package list
+# the first time.
 # The archive is the one this machine's apt uses; MIRROR= overrides. apt checks the signatures; no root needed.
 
 private_apt() {
@@ -17,5 +18,5 @@ private_apt() {
     -o "Dir::State::lists=$dir/lists" -o "Dir::Cache=$dir/cache" -o Dir::State::status=/dev/null
     -o "Dir::State::extended_states=$dir/extended" -o "Dir::Log=$dir" -o "APT::Sandbox::User=$(id -un)"
     -o Acquire::Languages=none -o Debug::NoLocking=1 -o APT::Get::AllowUnauthenticated=false)
-  apt-get -qq "${APT[@]}" update >&2
+  [ -e "$dir/updated" ] || { apt-get -qq "${APT[@]}" update >&2 && : >"$dir/updated"; }
 }

@@ -2,11 +2,13 @@
 # run.sh JOB [ARGUMENTS]: sets up what a job needs, says what it does, and does the job.
 #
 #   check    formatter, types, layer test, unit tests
-#   test     check, everything that spans rooms, guests with one kernel; with arguments: just these test files
+#   test     check, everything that spans rooms, mounts on one other kernel; with arguments: just these test files
 #   corpus   the tests on all real images
+#   containerd  the tests of the snapshotter, and with real containerd, 2.1 and 1.7; with arguments: just these test files
 #   vm       the tests on other kernels, under QEMU; with arguments: just these test files
 #   bench    side-by-side benchmarks into docs/benchmarks.md
 #   demo     pull, mount and read a real image (or the one given)
+#   demo-delta  a new version as a delta: bytes sent, bytes stored, both mounted
 #   build    dist/ only
 #
 # Works on a fresh clone with git, npm and Node 20 or newer: Node packages come from npm
@@ -14,7 +16,7 @@
 # everything there and begins at once.
 set -eu
 cd "$(dirname "$0")/.."
-job=${1:?"usage: scripts/run.sh check|test|corpus|vm|bench|demo|build"}
+job=${1:?"usage: scripts/run.sh check|test|corpus|containerd|vm|bench|demo|demo-delta|build"}
 shift
 PATH=$PWD/node_modules/.bin:$PATH
 export PATH
@@ -55,12 +57,24 @@ ensure_packages() {
 }
 
 # The command line and its worker threads as one file each: loading a hundred modules takes longer than most commands.
-# CommonJS, because its modules are run when they are first asked for, Node's own among them.
+# CommonJS, because its modules are run when they are first asked for. What only the daemon needs stands in files of its
+# own: the command line's is read at every start. docs/decisions/0011, 0096.
 bundle() {
-  esbuild src/cli/main.ts src/store/ingest-worker.ts src/cli/side-worker.ts --bundle --format=cjs --platform=node --target=node24 \
-    --outdir=dist/program --entry-names='[name]' --out-extension:.js=.cjs --conditions=veneer-source --external:koffi \
-    --minify-whitespace --minify-syntax --legal-comments=eof --log-level=warning \
+  set -- --bundle --format=cjs --platform=node --target=node24 --outdir=dist/program --out-extension:.js=.cjs \
+    --minify-whitespace --minify-syntax --legal-comments=eof --log-level=warning
+  esbuild grpc-js=@grpc/grpc-js prom-client "$@"
+  esbuild src/cli/main.ts src/store/ingest-worker.ts src/store/merge-worker.ts src/cli/side-worker.ts \
+    src/rootfs/inflate-worker.ts src/rootfs/write-worker.ts src/bundle/hash-worker.ts src/delta-image/match-worker.ts "$@" \
+    --entry-names='[name]' --conditions=veneer-source --external:koffi '--external:./*.cjs' \
+    --alias:@grpc/grpc-js=./grpc-js.cjs --alias:prom-client=./prom-client.cjs \
     --define:import.meta.url=SELF --banner:js='const SELF = require("node:url").pathToFileURL(__filename).href;'
+  load_later dist/program/main.cjs
+}
+
+# Node's modules that take milliseconds to load are loaded when something of theirs is first used, not where they are named.
+load_later() {
+  later='const later = (name) => { let found; return new Proxy({}, { get: (_, key) => (found ??= require(name))[key] }); };'
+  sed -i -E -e "1s|^|$later|" -e 's#require\("node:(crypto|zlib|child_process|worker_threads|fs/promises)"\)#later("node:\1")#g' "$1"
 }
 
 ensure_build() {
@@ -109,18 +123,27 @@ run_check() {
 test_files() { find test -name '*.test.ts' "$@" -print0 | sort -z; }
 
 span_tests() {
-  test_files ! -path test/layers.test.ts ! -path 'test/corpus/*' ! -path 'test/bench/*' ! -path 'test/vm/*' |
+  test_files ! -path test/layers.test.ts ! -path 'test/corpus/*' ! -path 'test/containerd/*' ! -path 'test/bench/*' ! -path 'test/vm/*' |
     xargs -0r node --test --test-concurrency=2
 }
 
 corpus_tests() { test_files -path 'test/corpus/*' | xargs -0r node --test --test-concurrency=1; }
 
+containerd_tests() { test_files -path 'test/containerd/*' | xargs -0r node --test --test-concurrency=2; }
+
 vm_tests() { test_files -path 'test/vm/*' | xargs -0r node --test --test-concurrency=2; }
 
-# Test files skip what this kernel does not run, and what takes minutes (test/support/vm.ts).
-quick_vm_tests() { VENEER_VM_KERNELS=sid vm_tests; }
+# The newest kernel only: test files skip the others (test/support/vm.ts).
+quick_vm_tests() { VENEER_VM_KERNELS=sid node --test --test-concurrency=2 test/vm/mount.test.ts test/vm/udf.test.ts; }
 
 ensure_modules
+# Tests run from source: what Node makes of it is kept, or each of hundreds of processes and threads would make it anew.
+case $job in
+  check | test | corpus | containerd | vm)
+    NODE_COMPILE_CACHE=$PWD/.cache/compiled
+    export NODE_COMPILE_CACHE
+    ;;
+esac
 case $job in
   build)
     ensure_build
@@ -140,7 +163,7 @@ case $job in
     run_check
     step "tests that span rooms" span_tests
     try test/vm/setup.sh sid
-    step "tests in virtual machines, one kernel" quick_vm_tests
+    step "tests in a virtual machine" quick_vm_tests
     finish
     ;;
   corpus)
@@ -151,6 +174,17 @@ case $job in
     VENEER_BUILT=1
     export VENEER_BUILT
     step "tests on real images" corpus_tests
+    finish
+    ;;
+  containerd)
+    ensure_packages containerd
+    ensure_build
+    try scripts/tools.sh containerd-2 containerd-1.7
+    if [ "$(id -u)" = 0 ]; then try scripts/corpus.sh debian layered; fi
+    VENEER_BUILT=1
+    export VENEER_BUILT
+    if [ $# -gt 0 ]; then exec node --test "$@"; fi
+    step "tests with containerd" containerd_tests
     finish
     ;;
   vm)
@@ -167,7 +201,7 @@ case $job in
   bench)
     ensure_packages bench
     ensure_build
-    scripts/tools.sh erofs umoci peers
+    scripts/tools.sh erofs umoci containerd-2
     scripts/corpus.sh node-app wordpressish
     node test/bench/run.ts "$@"
     ;;
@@ -176,6 +210,12 @@ case $job in
     ensure_build
     if [ $# -eq 0 ] && [ "$(id -u)" = 0 ]; then scripts/corpus.sh debian; fi
     exec node scripts/demo.ts "$@"
+    ;;
+  demo-delta)
+    ensure_packages demo
+    ensure_build
+    if [ $# -eq 0 ] && [ "$(id -u)" = 0 ]; then scripts/corpus.sh debian-v1 debian-v2; fi
+    exec node scripts/demo-delta.ts "$@"
     ;;
   *)
     say "there is no job called $job"

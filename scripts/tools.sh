@@ -3,13 +3,17 @@
 #
 #   SET     erofs   erofs-utils 1.9 (mkfs.erofs, fsck.erofs, dump.erofs, erofsfuse): the tests' oracle
 #           umoci   umoci 0.6: another oracle
-#           peers   containerd 2.1+ and ctr: what the benchmark measures against
+#           containerd-2    containerd 2.1+, ctr, runc and what they call: what tests and benchmarks run and measure against
+#           containerd-1.7  the same with containerd 1.7, from trixie; its wrappers end in -1.7
 #           default: erofs umoci
 #   makes   TOOLS/SET/…   unpacked packages with all their libraries, C library included
 #           TOOLS/bin/…   one wrapper a program
 #   where   TOOLS is $VENEER_TOOLS, else .cache/tools of the project
 #
-# From Debian sid ($VENEER_TOOLS_SUITE), through this machine's own apt mirror (MIRROR=
+# Programs that start themselves anew (containerd's shim, runc) do not run by wrapper: test/support/enter-lab.sh shows
+# them TOOLS/SET/usr as /usr instead.
+#
+# From Debian sid ($VENEER_TOOLS_SUITE) if not said otherwise, through this machine's own apt mirror (MIRROR=
 # overrides) with a private configuration, so the host never sees that suite.
 # No root needed, nothing is installed on the host. A set that is there
 # costs nothing; it appears complete or not at all.
@@ -27,22 +31,30 @@ packages_of() {
   case $1 in
     erofs) echo erofs-utils erofsfuse ;;
     umoci) echo umoci ;;
-    peers) echo containerd ;;
-    *) die "no set is called $1; there are: erofs umoci peers" ;;
+    containerd-2 | containerd-1.7) echo containerd runc erofs-utils isal ;;
+    *) die "no set is called $1; there are: erofs umoci containerd-2 containerd-1.7" ;;
   esac
 }
-probe_of() { case $1 in erofs) echo mkfs.erofs ;; umoci) echo umoci ;; peers) echo containerd ;; esac; }
-# The wrappers hold absolute paths: a folder that was moved counts as missing.
-ready() { [ -e "$TOOLS/$1/.complete" ] && "$TOOLS/bin/$(probe_of "$1")" --version >/dev/null 2>&1; }
+suite_of() { case $1 in containerd-1.7) echo trixie ;; *) echo "$SUITE" ;; esac; }
+# Programs of these packages get a wrapper; erofs-utils has its own set.
+wrapped_of() { case $1 in containerd-*) echo containerd ;; *) packages_of "$1" ;; esac; }
+suffix_of() { case $1 in containerd-1.7) echo -1.7 ;; esac; }
+probe_of() { case $1 in erofs) echo mkfs.erofs ;; umoci) echo umoci ;; containerd-*) echo "containerd$(suffix_of "$1")" ;; esac; }
+recipe_of() { echo "$(suite_of "$1"): $(packages_of "$1")"; }
+# The wrappers hold absolute paths: a folder that was moved counts as missing. So does one of another recipe.
+ready() {
+  [ "$(cat "$TOOLS/$1/.complete" 2>/dev/null)" = "$(recipe_of "$1")" ] &&
+    "$TOOLS/bin/$(probe_of "$1")" --version >/dev/null 2>&1
+}
 
 sets=("$@")
 [ ${#sets[@]} -gt 0 ] || sets=(erofs umoci)
-todo=()
+absent=()
 for set in "${sets[@]}"; do
   packages_of "$set" >/dev/null
-  ready "$set" || todo+=("$set")
+  ready "$set" || absent+=("$set")
 done
-[ ${#todo[@]} -gt 0 ] || exit 0
+[ ${#absent[@]} -gt 0 ] || exit 0
 
 exec 9>"$TOOLS/.lock"
 flock 9
@@ -51,11 +63,11 @@ rm -rf "$work"
 mkdir -p "$work"
 trap 'rm -rf "$work"' EXIT
 . "$HERE/private-apt.sh"
-apt=$work/apt
-private_apt "$apt" "$SUITE"
 
-for set in "${todo[@]}"; do
+for set in "${absent[@]}"; do
   ready "$set" && continue
+  apt=$work/apt-$(suite_of "$set")
+  private_apt "$apt" "$(suite_of "$set")"
   # shellcheck disable=SC2046
   apt-get -qq -y "${APT[@]}" -o Dpkg::Use-Pty=0 --no-install-recommends --download-only \
     install $(packages_of "$set") >/dev/null
@@ -66,16 +78,16 @@ for set in "${todo[@]}"; do
   [ -n "$loader" ] || die "no program loader among the packages of $set"
   libraries=$TOOLS/$set/usr/$(dirname "$loader")
   mkdir "$work/bin"
-  for package in $(packages_of "$set"); do
+  for package in $(wrapped_of "$set"); do
     for deb in "$apt/cache/archives/${package}"_*.deb; do
       dpkg-deb -c "$deb" | awk '$1 ~ /^-..x/ && $6 ~ /bin\/[^\/]+$/ { print $6 }' | while read -r program; do
         printf '#!/bin/sh\nexec %s --library-path %s --argv0 "$0" %s "$@"\n' "$TOOLS/$set/usr/$loader" \
-          "$libraries" "$TOOLS/$set/${program#./}" >"$work/bin/${program##*/}"
-        chmod 755 "$work/bin/${program##*/}"
+          "$libraries" "$TOOLS/$set/${program#./}" >"$work/bin/${program##*/}$(suffix_of "$set")"
+        chmod 755 "$work/bin/${program##*/}$(suffix_of "$set")"
       done
     done
   done
-  : >"$new/.complete"
+  recipe_of "$set" >"$new/.complete"
   rm -rf "${TOOLS:?}/$set"
   mv "$new" "$TOOLS/$set"
   mv -f "$work/bin"/* "$TOOLS/bin/"
