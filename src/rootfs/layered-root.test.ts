@@ -20,7 +20,7 @@ import { asOverlayLayer } from './overlay-layer.ts';
 import { readDirectoryTree } from './read-directory.ts';
 import { writeTree } from './write-tree.ts';
 
-const RUNS = Number(process.env.VENEER_PROPERTY_RUNS ?? 120);
+const RUNS = Number(process.env.VENEER_PROPERTY_RUNS ?? 40);
 const oracle = new Oracle();
 const lab = new MountLab(oracle);
 const data = join(lab.directory, 'data');
@@ -63,7 +63,7 @@ describe('layers', { skip }, () => {
       await fc.assert(
         fc.asyncProperty(anyLayers, fc.nat(3), async (layers, known) => {
           const trees = treesOf(layers, links);
-          if (trees === null) return;
+          fc.pre(trees !== null);
           const path = join(memory, String(count++));
           mkdirSync(path);
           const merge = new LayerMerge(links);
@@ -84,7 +84,6 @@ describe('layers', { skip }, () => {
         // A symlink that leads to itself, and a directory in its place.
         { numRuns: RUNS, examples: [[[[symlink('d', 'd/a')], [fileEntry('d/a')]], 0]] },
       );
-      assert.ok(count > RUNS / 4, `${count} of ${RUNS} cases have a meaning`);
     });
   }
 
@@ -94,7 +93,7 @@ describe('layers', { skip }, () => {
     await fc.assert(
       fc.asyncProperty(anyLayers, async (layers) => {
         const trees = treesOf(layers);
-        if (trees === null) return;
+        fc.pre(trees !== null);
         const place = join(memory, String(count++));
         const below = new LayerMerge();
         const paths: string[] = [];
@@ -122,6 +121,5 @@ describe('layers', { skip }, () => {
       }),
       { numRuns: RUNS / 2 },
     );
-    assert.ok(count > RUNS / 8, `${count} of ${RUNS / 2} cases have a meaning`);
   });
 });
