@@ -11,12 +11,14 @@ import { throwIfAborted } from '../store/locks.ts';
 import type { BlobRef } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import { blobInfo } from './content-client.ts';
+import { ContentRoot } from './content-root.ts';
 import { Conversions, type Expected } from './conversions.ts';
 import type { Mount } from './gen/types_pb.ts';
 import { layersBeside, layersOf } from './image-layers.ts';
 import { KnownLayers } from './known-layers.ts';
 import type { CallContext, RpcClient } from './rpc-client.ts';
 import { Slots } from './slots.ts';
+import type { Upload } from './uploads.ts';
 
 /** What the differ needs of the snapshotter. */
 export interface LayerTargets {
@@ -49,6 +51,7 @@ const ARRIVALS_KEPT = 256;
 const LOOKS = 2;
 
 export interface ApplierOptions {
+  readonly contentRoot?: ContentRoot;
   /** Blobs that are converted at a time; default two more than there are processors. */
   readonly concurrency?: number | undefined;
   /** All layers of an image are in the store, but not yet all in its snapshots; diffIDs, bottom first. */
@@ -94,7 +97,11 @@ export class Applier {
     this.#targets = targets;
     // While one waits for the disk, another has its thread; and one slot is kept for what is asked for.
     const slots = options.concurrency ?? threads + 2;
-    const onLayer = (): void => this.#tell();
+    const onLayer = (diffId: string): void => {
+      // Imports name the layers of an image last: until then each may be one that will be merged.
+      if (this.#expectant) onLayers([diffId]);
+      this.#tell();
+    };
     const { onImage = () => {}, onLayers = () => {}, onGarbage = () => {}, onProblem = () => {} } = options;
     const onUnused = (): void => {
       this.#expectant = false;
@@ -102,7 +109,8 @@ export class Applier {
       for (const image of [...this.#images]) this.#forget(image);
     };
     const told = { onLayer, onGarbage, onUnused, onProblem };
-    this.#conversions = new Conversions(store, client, { threads, slots, ...told });
+    const { contentRoot = new ContentRoot(client) } = options;
+    this.#conversions = new Conversions(store, client, { contentRoot, threads, slots, ...told });
     this.#known = new KnownLayers(store);
     this.#onImage = onImage;
     this.#onLayers = onLayers;
@@ -148,6 +156,15 @@ export class Applier {
   async blobArrived(digest: string, size: bigint, call: CallContext): Promise<void> {
     if (!this.#expectant || size > BigInt(Number.MAX_SAFE_INTEGER)) return;
     await this.#looks.run(() => this.#lookAt(digest, size, call));
+  }
+
+  /** A blob is being uploaded that looks like a layer. False: nothing is done about it yet. */
+  uploadBegan(upload: Upload): boolean {
+    const { digest } = upload.blob;
+    if (!this.#expectant || this.#conversions.has(digest) || this.#known.find(digest) !== null) return true;
+    return this.#conversions.follow(upload, () => {
+      void this.#conversions.workOnArrived(this.#arrived).catch(() => {});
+    });
   }
 
   /** containerd has let go of a blob. */

@@ -26,7 +26,7 @@ export class ContentRoot {
   /** Where the blob stands as a file of `size` bytes, or null. */
   async locate(digest: string, size: number, call: CallContext): Promise<FileRange | null> {
     if (!isDigest(digest)) return null;
-    const root = await this.#ask(call);
+    const root = await this.find(call);
     if (root === null) return null;
     const path = join(root, 'blobs', 'sha256', digestHex(digest));
     return isFileOf(path, size) ? { path, offset: 0, length: size } : null;
@@ -35,18 +35,11 @@ export class ContentRoot {
   /** The first bytes of the blob, as many as tell its compression; null where its file is not to be seen. */
   async peek(digest: string, size: number, call: CallContext): Promise<Buffer | null> {
     const file = await this.locate(digest, size, call);
-    if (file === null) return null;
-    const fd = openSync(file.path, constants.O_RDONLY | constants.O_NOFOLLOW);
-    try {
-      const head = Buffer.alloc(DETECT_BYTES);
-      return head.subarray(0, readSync(fd, head, 0, DETECT_BYTES, 0));
-    } finally {
-      closeSync(fd);
-    }
+    return file === null ? null : readHead(file.path);
   }
 
-  /** Asked once; again when that failed. */
-  #ask(call: CallContext): Promise<string | null> {
+  /** The folder of the content store, or null where containerd does not tell. Asked once; again when that failed. */
+  find(call: CallContext): Promise<string | null> {
     this.#root ??= this.#client
       .unary(Introspection.method.plugins, { filters: [`type==${CONTENT_PLUGIN}`] }, call)
       .then(({ plugins }) => plugins.find(({ id }) => id === 'content')?.exports.root ?? null)
@@ -55,6 +48,17 @@ export class ContentRoot {
         return null;
       });
     return this.#root;
+  }
+}
+
+/** The first bytes of a file, as many as tell its compression. */
+export function readHead(path: string): Buffer {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const head = Buffer.alloc(DETECT_BYTES);
+    return head.subarray(0, readSync(fd, head, 0, DETECT_BYTES, 0));
+  } finally {
+    closeSync(fd);
   }
 }
 

@@ -4,9 +4,11 @@
  * A converted layer stands in the store under a lease of ours until whoever wants it holds it by other means; what
  * nobody takes is left to the next sweep.
  */
+import { existsSync } from 'node:fs';
 import { detectCompression } from '../compress/index.ts';
 import { OCI_LAYER } from '../oci/media-type.ts';
-import { IngestPool } from '../store/ingest-pool.ts';
+import { IngestPool, type TarStream } from '../store/ingest-pool.ts';
+import type { BlobFile } from '../store/ingest-worker.ts';
 import { isDigest } from '../store/layout.ts';
 import { NO_NEEDS, takeLease } from '../store/leases.ts';
 import { type Lock, orAborted, throwIfAborted } from '../store/locks.ts';
@@ -14,11 +16,12 @@ import { ingestNewLayer, type NewLayer } from '../store/new-layer.ts';
 import type { BlobRef } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import { blobInfo, readBlobBytes } from './content-client.ts';
-import { ContentRoot } from './content-root.ts';
+import type { ContentRoot } from './content-root.ts';
 import type { Info } from './gen/content_pb.ts';
 import { type CallContext, passOn, type RpcClient } from './rpc-client.ts';
 import { Slots } from './slots.ts';
 import { hasSpareRoom } from './spare-room.ts';
+import type { Upload } from './uploads.ts';
 
 /** A layer that was made ahead waits for so many milliseconds; the layers below it may be large. */
 const KEPT_AHEAD = 120_000;
@@ -42,8 +45,13 @@ export interface Expected {
 /** Told with what containerd says of the blob, null where it is not there. */
 type IsWanted = (expected: Expected, info: Info | null) => boolean;
 
+interface Converted {
+  readonly diffId: string;
+  readonly lease: Lock;
+}
+
 interface Conversion {
-  readonly layer: Promise<{ readonly diffId: string; readonly lease: Lock }>;
+  readonly layer: Promise<Converted>;
   readonly stop: AbortController;
   /** Callers that need it. */
   waiting: number;
@@ -51,13 +59,19 @@ interface Conversion {
   ahead: boolean;
   /** It came in, and that is all that speaks for it. */
   guess: boolean;
+  /** It is converted as it is uploaded; null once it is done. */
+  upload: Upload | null;
 }
 
+type HowBegun = Pick<Conversion, 'ahead' | 'guess' | 'upload'>;
+const ASKED_FOR: HowBegun = { ahead: false, guess: false, upload: null };
+
 export interface ConversionsOptions {
+  readonly contentRoot: ContentRoot;
   readonly threads: number;
   readonly slots: number;
   /** A layer was converted, and is in the store. */
-  readonly onLayer: () => void;
+  readonly onLayer: (diffId: string) => void;
   /** Layers may be in the store that nobody holds. */
   readonly onGarbage: () => void;
   /** A layer was made ahead, and nobody asked for it. */
@@ -85,7 +99,7 @@ export class Conversions {
     this.#store = store;
     this.#client = client;
     this.#options = options;
-    this.#contentRoot = new ContentRoot(client);
+    this.#contentRoot = options.contentRoot;
     this.#pool = new IngestPool(options.threads);
     this.#pool.start();
     this.#slots = new Slots(options.slots);
@@ -106,20 +120,58 @@ export class Conversions {
    * The work ends when nobody waits for it any more.
    */
   async take<T>(blob: BlobRef, call: CallContext, use: (diffId: string) => Promise<T>): Promise<T> {
-    const conversion = this.#running.get(blob.digest) ?? this.#start(blob, call);
-    conversion.waiting++;
-    this.#awaitQuiet();
-    let isUsed = false;
-    try {
-      const { diffId } = await orAborted(conversion.layer, call.signal);
-      conversion.ahead = false;
-      const result = await use(diffId);
-      isUsed = true;
-      return result;
-    } finally {
-      conversion.waiting--;
-      if (conversion.waiting === 0 && !conversion.ahead) this.#end(blob.digest, conversion, isUsed);
+    for (;;) {
+      const conversion = this.#find(blob.digest) ?? this.#start(blob, call);
+      conversion.waiting++;
+      this.#awaitQuiet();
+      let isUsed = false;
+      try {
+        const layer = await orAborted(conversion.layer, call.signal).catch((error: unknown) => {
+          if (conversion.upload === null || call.signal?.aborted) throw error;
+        });
+        // What was uploaded was not the blob, or not all of it; by now it is there.
+        if (layer === undefined) continue;
+        conversion.ahead = false;
+        const result = await use(layer.diffId);
+        isUsed = true;
+        return result;
+      } finally {
+        conversion.waiting--;
+        if (conversion.waiting === 0 && !conversion.ahead) this.#end(blob.digest, conversion, isUsed);
+      }
     }
+  }
+
+  /** Who is at a blob that containerd has, and so not whoever is still waiting for more of it, whatever that may be. */
+  #find(digest: string): Conversion | undefined {
+    const conversion = this.#running.get(digest);
+    if (conversion === undefined || conversion.upload === null) return conversion;
+    if (!existsSync(conversion.upload.path)) return conversion;
+    this.#end(digest, conversion);
+    return undefined;
+  }
+
+  /**
+   * Converts a blob as it is uploaded, where there is a slot and room for what may be in vain, and calls `onEnd` then.
+   * False: not now.
+   */
+  follow(upload: Upload, onEnd: () => void): boolean {
+    const { blob, path } = upload;
+    if (this.#slots.free <= KEPT_FREE || !hasSpareRoom(this.#store.layout.root)) return false;
+    const input = { path, offset: 0, length: blob.size, grows: true };
+    const work = (signal: AbortSignal) => this.#ingest(blob, input, signal);
+    const conversion = this.#launch(blob, work, { ahead: true, guess: true, upload });
+    this.#watchRoom();
+    conversion.layer
+      .then(
+        () => {
+          conversion.upload = null;
+          this.#expireLater(blob.digest, conversion);
+        },
+        () => {},
+      )
+      .finally(onEnd);
+    return true;
   }
 
   /** Nobody will ask for these any more: ends what was begun ahead and is not waited for. */
@@ -164,12 +216,12 @@ export class Conversions {
       // It was asked for meanwhile, and is done or begun with.
       if (!left().includes(expected) || this.#running.has(blob.digest)) continue;
       if (!isWanted(expected, found?.size === BigInt(blob.size) ? found : null)) continue;
-      const conversion = this.#start(blob, call, { ahead: true, guess });
+      const conversion = this.#start(blob, call, { ahead: true, guess, upload: null });
       if (guess) this.#watchRoom();
       conversion.layer.then(
         () => {
           void this.#workAhead(left, isWanted, guess).catch(() => {});
-          setTimeout(() => this.#expire(blob.digest, conversion), KEPT_AHEAD).unref();
+          this.#expireLater(blob.digest, conversion);
         },
         // Whoever asks for it is told.
         () => {},
@@ -196,34 +248,43 @@ export class Conversions {
     await this.#pool.close();
   }
 
-  #start(blob: BlobRef, call: CallContext, { ahead, guess } = { ahead: false, guess: false }): Conversion {
+  #start(blob: BlobRef, call: CallContext, how = ASKED_FOR): Conversion {
+    // Not under the caller's signal: others may wait, too.
+    const { metadata } = passOn(call.metadata);
+    const work = async (signal: AbortSignal): Promise<Converted> => {
+      const own: CallContext = { metadata, signal };
+      const file = await this.#contentRoot.locate(blob.digest, blob.size, own);
+      return this.#ingest(blob, file ?? readBlobBytes(this.#client, blob.digest, own), signal);
+    };
+    return this.#launch(blob, work, how);
+  }
+
+  #launch(blob: BlobRef, work: (signal: AbortSignal) => Promise<Converted>, how: HowBegun): Conversion {
     throwIfAborted(this.#closing.signal);
     const stop = new AbortController();
-    // Not under the caller's signal: others may wait, too.
-    const own: CallContext = { metadata: passOn(call.metadata).metadata, signal: stop.signal };
-    const layer = this.#slots.run(() => this.#convert(blob, own), stop.signal);
-    const conversion: Conversion = { layer, stop, waiting: 0, ahead, guess };
+    const layer = this.#slots.run(() => this.#busily(() => work(stop.signal)), stop.signal);
+    const conversion: Conversion = { layer, stop, waiting: 0, ...how };
     this.#running.set(blob.digest, conversion);
     layer
       .then(
-        () => this.#options.onLayer(),
+        ({ diffId }) => this.#options.onLayer(diffId),
         () => this.#forget(blob.digest, conversion),
       )
       .catch((error: unknown) => this.#options.onProblem('tell of a new layer', error));
     return conversion;
   }
 
-  async #convert(blob: BlobRef, call: CallContext): Conversion['layer'] {
+  async #ingest(blob: BlobRef, input: BlobFile | TarStream, signal: AbortSignal): Promise<Converted> {
+    const layer = await ingestNewLayer(this.#store, this.#pool, input, { id: blob.digest, blob, signal });
+    const { diffId } = layer.ingested;
+    return { diffId, lease: await this.#publish(layer) };
+  }
+
+  async #busily<T>(work: () => Promise<T>): Promise<T> {
     this.#busy++;
     if (this.#idle !== null) clearTimeout(this.#idle);
     try {
-      const { digest, size } = blob;
-      const file = await this.#contentRoot.locate(digest, size, call);
-      const input = file ?? readBlobBytes(this.#client, digest, call);
-      const { signal } = call;
-      const layer = await ingestNewLayer(this.#store, this.#pool, input, { id: digest, blob, signal });
-      const { diffId } = layer.ingested;
-      return { diffId, lease: await this.#publish(layer) };
+      return await work();
     } finally {
       this.#busy--;
       this.#awaitQuiet();
@@ -268,6 +329,10 @@ export class Conversions {
         this.#room = null;
       } else if (!hasSpareRoom(this.#store.layout.root)) this.drop(guesses.map(([digest]) => digest));
     }, ROOM_LOOK).unref();
+  }
+
+  #expireLater(digest: string, conversion: Conversion): void {
+    setTimeout(() => this.#expire(digest, conversion), KEPT_AHEAD).unref();
   }
 
   #expire(digest: string, conversion: Conversion): void {

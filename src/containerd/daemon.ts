@@ -23,6 +23,7 @@ import { notifyManager } from '../sys/notify.ts';
 import { Applier } from './apply.ts';
 import { Arrivals } from './arrivals.ts';
 import { ChainMounts } from './chain-mounts.ts';
+import { ContentRoot } from './content-root.ts';
 import { diffService } from './diff-service.ts';
 import { Diff } from './gen/diff_pb.ts';
 import { Health } from './gen/health_pb.ts';
@@ -37,6 +38,7 @@ import { SnapshotDatabase } from './snapshot-db.ts';
 import { HOLD_PREFIX, Snapshots } from './snapshots.ts';
 import { snapshotsService } from './snapshots-service.ts';
 import { listenPassed, listenTcp, listenUnix, passedSockets } from './sockets.ts';
+import { Uploads } from './uploads.ts';
 
 /** Running calls get so long to end before their connections are cut. */
 const GRACE_MS = 10_000;
@@ -133,7 +135,9 @@ export class Daemon {
       onProblem,
     });
     const concurrency = this.#config.conversions === 0 ? undefined : this.#config.conversions;
+    const contentRoot = new ContentRoot(client);
     const applier = new Applier(store, client, snapshots, {
+      contentRoot,
       concurrency,
       onImage: (diffIds) => merges.begin(diffIds),
       onLayers: (diffIds) => merger.readAhead(diffIds),
@@ -142,7 +146,17 @@ export class Daemon {
     });
     this.#closers.push(() => applier.close());
     if (this.#config.convert_on_arrival) {
+      const uploads = new Uploads((upload) => applier.uploadBegan(upload));
+      this.#closers.push(() => uploads.close());
       const arrivals = new Arrivals(client, {
+        onConnect: async (call) => {
+          const root = await contentRoot.find(call);
+          try {
+            if (root !== null) uploads.open(root);
+          } catch (error) {
+            onProblem(`watch uploads in ${root}`, error);
+          }
+        },
         onBlob: (digest, size, call) =>
           void applier
             .blobArrived(digest, size, call)

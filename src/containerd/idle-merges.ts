@@ -30,6 +30,7 @@ export class IdleMerges {
   begin(diffIds: readonly string[]): void {
     if (this.#coming.some((other) => isPrefix(diffIds, other) && isPrefix(other, diffIds))) return;
     this.#coming = [...this.#coming.slice(1 - COMING_KEPT), diffIds];
+    this.#waiting = this.#waiting.filter((other) => !isPrefix(other, diffIds));
     void this.#merge(diffIds).then((isMerged) => {
       if (!isMerged) this.#coming = this.#coming.filter((other) => other !== diffIds);
     });

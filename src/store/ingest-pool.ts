@@ -5,11 +5,16 @@
 import { MessageChannel, Worker } from 'node:worker_threads';
 import type { OriginNumbers } from '../dedupe/index.ts';
 import { VeneerError } from '../errors.ts';
-import type { FileRange } from '../oci/source.ts';
 import { plainError, revivedError } from '../threads/plain-error.ts';
 import { threadFile } from '../threads/thread-file.ts';
 import type { IngestedLayer, IngestOptions } from './ingest.ts';
-import type { IngestJob, InputMessage, OutputMessage, PlainIngestOptions } from './ingest-worker.ts';
+import type {
+  BlobFile,
+  IngestJob,
+  InputMessage,
+  OutputMessage,
+  PlainIngestOptions,
+} from './ingest-worker.ts';
 import { throwIfAborted } from './locks.ts';
 
 /** So many chunks of a stream are on their way to a thread at most. */
@@ -55,11 +60,11 @@ export class IngestPool {
   }
 
   /**
-   * As {@link ingestLayer}, in a thread. A `range` is read there; a stream is sent over.
+   * As {@link ingestLayer}, in a thread. A file is read there; a stream is sent over.
    * Throws what ingesting throws, `io/cancelled` when `signal` fires.
    */
   async ingest(
-    input: FileRange | TarStream,
+    input: BlobFile | TarStream,
     dir: string,
     options: PlainIngestOptions &
       Pick<IngestOptions, 'onProgress'> & { readonly signal?: AbortSignal | undefined },
@@ -96,7 +101,7 @@ export class IngestPool {
         const job: IngestJob = {
           dir,
           options: { ...plain, covered: stream?.known?.covered },
-          range: stream === null ? (input as FileRange) : null,
+          range: stream === null ? (input as BlobFile) : null,
           cancelled,
           port: port2,
         };

@@ -2,7 +2,8 @@
  * The thread that ingests layers: one message on its port starts a job, and the
  * job's own port carries input, progress and the result (see ingest-pool.ts).
  */
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { type MessagePort, parentPort } from 'node:worker_threads';
 import { type OriginNumbers, Origins } from '../dedupe/index.ts';
 import { VeneerError } from '../errors.ts';
@@ -25,10 +26,16 @@ export interface IngestJob {
   readonly dir: string;
   readonly options: PlainIngestOptions;
   /** Where the blob stands; null: it comes over the port. */
-  readonly range: FileRange | null;
+  readonly range: BlobFile | null;
   /** Element 0 becomes 1 when the job is cancelled: a thread that reads and inflates sees no messages. */
   readonly cancelled: Int32Array;
   readonly port: MessagePort;
+}
+
+/** The bytes of a blob in a file. */
+export interface BlobFile extends FileRange {
+  /** Somebody is still writing them: what is not there yet is waited for. */
+  readonly grows?: boolean;
 }
 
 /** From the pool: the next piece of the blob, its end, or why there is no more. */
@@ -48,6 +55,10 @@ export type OutputMessage =
 const READ_BYTES = 1 << 20;
 /** Progress is told in steps of so many bytes: every message wakes the other thread. */
 const PROGRESS_STEP = 1 << 22;
+/** A file that grows is looked at every so many milliseconds, */
+const LOOK = 10;
+/** and given up when nothing has come for so many. */
+const STALLED = 10_000;
 
 parentPort?.on('message', (job: IngestJob) => {
   void runJob(job);
@@ -99,15 +110,17 @@ function takeBases(files: readonly BaseFile[]): { files: BaseFiles; release(): v
 }
 
 /** The blob from a file, always through the same buffer: each piece is good until the next is asked for. */
-async function* readRange(range: FileRange, cancelled: Int32Array): AsyncGenerator<Buffer> {
+async function* readRange(range: BlobFile, cancelled: Int32Array): AsyncGenerator<Buffer> {
   const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
   let fd = -1;
   try {
     fd = openSync(range.path, 'r');
     for (let done = 0; done < range.length; ) {
+      const wanted = Math.min(READ_BYTES, range.length - done);
+      if (range.grows) await untilWritten(fd, range, done + wanted, cancelled);
       if (Atomics.load(cancelled, 0) !== 0)
         throw new VeneerError('io/cancelled', `Cannot go on with ${range.path}: cancelled`);
-      const count = readSync(fd, buffer, 0, Math.min(READ_BYTES, range.length - done), range.offset + done);
+      const count = readSync(fd, buffer, 0, wanted, range.offset + done);
       if (count === 0)
         throw new VeneerError(
           'io/failed',
@@ -120,6 +133,26 @@ async function* readRange(range: FileRange, cancelled: Int32Array): AsyncGenerat
     throw storeError(`read ${range.path}`, error);
   } finally {
     if (fd >= 0) closeSync(fd);
+  }
+}
+
+/** Waits for the first `count` bytes of the range, or for the end of the job. */
+async function untilWritten(
+  fd: number,
+  { path, offset }: BlobFile,
+  count: number,
+  cancelled: Int32Array,
+): Promise<void> {
+  let seen = -1;
+  for (let since = performance.now(); Atomics.load(cancelled, 0) === 0; await delay(LOOK)) {
+    const { size, nlink } = fstatSync(fd);
+    if (size >= offset + count) return;
+    if (nlink === 0)
+      throw new VeneerError('io/failed', `Cannot read ${path}: it was removed as it was written`);
+    if (size !== seen) since = performance.now();
+    else if (performance.now() - since > STALLED)
+      throw new VeneerError('io/failed', `Cannot read ${path}: nothing more was written to it`);
+    seen = size;
   }
 }
 

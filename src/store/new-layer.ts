@@ -3,13 +3,13 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { OCI_LAYER } from '../oci/media-type.ts';
-import type { FileRange } from '../oci/source.ts';
 import type { OnProgress } from '../progress/events.ts';
 import { discard, publishDirectory, writeNewFile } from './atomic.ts';
 import type { BaseFile } from './base-files.ts';
 import { publishLoneChain } from './chains.ts';
 import type { IngestedLayer } from './ingest.ts';
 import type { IngestPool, TarStream } from './ingest-pool.ts';
+import type { BlobFile } from './ingest-worker.ts';
 import { storeError } from './io-errors.ts';
 import { ownFiles } from './layer-files.ts';
 import { LAYER_FACTS } from './layout.ts';
@@ -47,7 +47,7 @@ export interface NewLayer {
 export async function ingestNewLayer(
   store: Store,
   pool: IngestPool,
-  input: FileRange | TarStream,
+  input: BlobFile | TarStream,
   options: NewLayerOptions,
 ): Promise<NewLayer> {
   const { id, blob, expectDiffId, bases, alone = false, onProgress, signal } = options;
