@@ -117,6 +117,7 @@ export class Daemon {
     this.#closers.push(() => database.close());
     const merger = new MergeThread(store);
     this.#closers.push(() => merger.close());
+    merger.start();
     const chains = new ChainMounts(store, merger, directory, this.#config);
     const pool = new IngestPool(1, { restAfter: REST_MS });
     this.#closers.push(() => pool.close());

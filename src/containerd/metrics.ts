@@ -1,5 +1,6 @@
 /** What Prometheus is told. */
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { collectProcessMetrics } from './process-metrics.ts';
 
 /** Asked when somebody scrapes. */
 export interface MetricsSources {
@@ -19,7 +20,7 @@ export class Metrics {
 
   constructor(sources: MetricsSources) {
     const registers = [this.#registry];
-    collectDefaultMetrics({ register: this.#registry });
+    collectProcessMetrics(this.#registry);
     this.#calls = new Counter({
       name: 'veneer_grpc_calls_total',
       help: 'gRPC calls that were answered.',

@@ -30,6 +30,11 @@ export class MergeThread {
     this.#store = store;
   }
 
+  /** Has the thread ready: its code is loaded when the first job comes. */
+  start(): void {
+    this.#worker ??= this.#start();
+  }
+
   /**
    * Makes the merged image of a chain where it is missing; no sweep takes its layers meanwhile. Throws what
    * `ensureChain` throws.
