@@ -60,6 +60,7 @@ export class Daemon {
   readonly #log: Logger;
   readonly #env: NodeJS.ProcessEnv;
   readonly #store: Store;
+  readonly #merger: MergeThread;
   readonly #stopping = new AbortController();
   readonly #servers: Server[] = [];
   /** Undone in this order's reverse when the daemon ends. */
@@ -73,6 +74,7 @@ export class Daemon {
     this.#log = log;
     this.#env = env;
     this.#store = Store.open(config.root, { fsync });
+    this.#merger = new MergeThread(this.#store);
   }
 
   /** Starts to serve. Throws when it cannot, with nothing left behind. */
@@ -115,7 +117,7 @@ export class Daemon {
       this.#log.warn({ err: error instanceof Error ? error.message : String(error) }, `cannot ${what}`);
     const database = new SnapshotDatabase(join(directory, 'snapshots.db'), { fsync: store.fsync });
     this.#closers.push(() => database.close());
-    const merger = new MergeThread(store);
+    const merger = this.#merger;
     this.#closers.push(() => merger.close());
     merger.start();
     const chains = new ChainMounts(store, merger, directory, this.#config);
@@ -267,6 +269,7 @@ export class Daemon {
     if (this.#sweepTimer !== null) clearTimeout(this.#sweepTimer);
     this.#sweepTimer = null;
     const { run } = this.#store.layout;
+    const { running, asked } = this.#merger.load;
     this.#sweeping = gc(this.#store, { mountedFiles: () => mountedFiles(run), keepDownloads: true })
       .then((report) => {
         if (report.layers.length > 0 || report.chains.length > 0)
@@ -277,6 +280,9 @@ export class Daemon {
       })
       .finally(() => {
         this.#sweeping = null;
+        // What is being merged stays, and may be nobody's when that ends.
+        const hasMerged = running > 0 || this.#merger.load.asked > asked;
+        if (hasMerged && !this.#stopping.signal.aborted) this.#sweepLater();
       });
     return this.#sweeping;
   }

@@ -114,6 +114,23 @@ test('a chain that came and went before it was committed is merged again; one th
   await until(() => hasChain(store, chainOf(layers.slice(0, 2))));
 });
 
+test('what an image stands on is not merged when it was committed before the image was known', async (t) => {
+  const { store, layers, merger } = await openLayers(t);
+  let busy = true;
+  const merges = new IdleMerges(
+    merger,
+    () => busy,
+    () => {},
+  );
+  t.after(() => merges.close());
+  merges.add(layers.slice(0, 1));
+  merges.begin(layers);
+  await until(() => hasChain(store, chainOf(layers)));
+  busy = false;
+  await delay(400);
+  assert.equal(readdirSync(store.layout.chains).length, 1);
+});
+
 test('layers that are being merged stay, whoever sweeps', async (t) => {
   const { store, layers, lease, merger } = await openLayers(t);
   lease.release();

@@ -30,6 +30,11 @@ export class MergeThread {
     this.#store = store;
   }
 
+  /** How many merges are under way, and have been asked for so far. */
+  get load(): { readonly running: number; readonly asked: number } {
+    return { running: this.#waiting.size, asked: this.#next };
+  }
+
   /** Has the thread ready: its code is loaded when the first job comes. */
   start(): void {
     this.#worker ??= this.#start();
