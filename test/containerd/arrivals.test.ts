@@ -137,7 +137,9 @@ for (const version of CONTAINERD_VERSIONS) {
   });
 }
 
-test('an upload that claims to be a blob stops nobody who has the blob, and becomes no layer', async (t) => {
+test('an upload that claims to be a blob stops nobody who has the blob, and becomes no layer', {
+  timeout: 60_000,
+}, async (t) => {
   const lab = await openContainerdLab(t, '2');
   if (lab === null) return;
   const [blob] = LARGE.layers;
@@ -146,6 +148,8 @@ test('an upload that claims to be a blob stops nobody who has the blob, and beco
   await endless.begin();
   await endless.send(compressTar(archive(file('other', noise(1 << 20, 5))), 'gzip').subarray(0, 1 << 20));
   await delay(500);
+  const trickle = setInterval(() => void endless.send(Buffer.alloc(1)), 1000);
+  t.after(() => clearInterval(trickle));
   await lab.importImage(LARGE, NAME, ...VENEER);
   assert.equal((await lab.snapshots()).length, 1);
   await lab.viewed('veneer', chainOf(LARGE.diffIds), async (directory) => {

@@ -8,6 +8,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Metadata } from '@grpc/grpc-js';
 import { Health, HealthCheckResponse_ServingStatus as Status } from '../../src/containerd/gen/health_pb.ts';
 import { Snapshots } from '../../src/containerd/gen/snapshots_pb.ts';
@@ -35,6 +36,10 @@ class Service {
 
   path(name: string): string {
     return join(this.directory, name);
+  }
+
+  get pid(): number {
+    return this.#child!.pid!;
   }
 
   words(...more: string[]): string[] {
@@ -166,6 +171,22 @@ test('sockets, health, metrics, logs, and a clean end', async (t) => {
   assert.equal(await stopped, 0);
   assert.deepEqual(readdirSync(service.path('run')), []);
   for (const line of service.log.trim().split('\n')) JSON.parse(line);
+});
+
+test('a daemon that has nothing to do sleeps', async (t) => {
+  const service = openService(t);
+  if (service === null) return;
+  await service.start(service.words());
+  const wakings = (): number => {
+    const status = readFileSync(`/proc/${service.pid}/status`, 'latin1');
+    return Number(/^voluntary_ctxt_switches:\t(\d+)$/m.exec(status)![1]);
+  };
+  // What a start leaves to be done is done by then.
+  await delay(3000);
+  const before = wakings();
+  await delay(3000);
+  const count = wakings() - before;
+  assert.ok(count < 60, `it woke ${count} times in three seconds`);
 });
 
 test('one daemon for a store, and one for a socket', async (t) => {
