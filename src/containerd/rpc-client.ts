@@ -70,6 +70,7 @@ export function contextOf(namespace: string): CallContext {
 export class RpcClient {
   readonly #address: string;
   readonly #client: Client;
+  #closed = false;
 
   /** `address` is the path of containerd's socket. */
   constructor(address: string) {
@@ -84,6 +85,7 @@ export class RpcClient {
   }
 
   close(): void {
+    this.#closed = true;
     this.#client.close();
   }
 
@@ -153,15 +155,20 @@ export class RpcClient {
   }
 
   /** Costs nothing while the connection stands; containerd may have been restarted a moment ago. */
-  #connect(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#client.waitForReady(Date.now() + PATIENCE, (error) => {
-        if (error === undefined) resolve();
-        else {
-          const message = `Cannot reach containerd at ${this.#address}: it does not answer`;
-          reject(new VeneerError('containerd/unavailable', message, { hint: HINT, cause: error }));
-        }
-      });
+  async #connect(): Promise<void> {
+    for (const since = performance.now(); ; ) {
+      const error = await this.#ready();
+      if (error === null) return;
+      if (!this.#closed && performance.now() - since < PATIENCE) continue;
+      const message = `Cannot reach containerd at ${this.#address}: it does not answer`;
+      throw new VeneerError('containerd/unavailable', message, { hint: HINT, cause: error });
+    }
+  }
+
+  /** Null when the connection stands. Waits a moment only: the library's clock would keep a process that wants to end. */
+  #ready(): Promise<Error | null> {
+    return new Promise((resolve) => {
+      this.#client.waitForReady(Date.now() + RECONNECT, (error) => resolve(error ?? null));
     });
   }
 
