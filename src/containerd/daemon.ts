@@ -149,7 +149,14 @@ export class Daemon {
     });
     this.#closers.push(() => applier.close());
     if (this.#config.convert_on_arrival) {
-      const uploads = new Uploads((upload) => applier.uploadBegan(upload));
+      const uploads = new Uploads((upload) => {
+        try {
+          return applier.uploadBegan(upload);
+        } catch (error) {
+          onProblem(`look at ${upload.path}`, error);
+          return true;
+        }
+      });
       this.#closers.push(() => uploads.close());
       const arrivals = new Arrivals(client, {
         onConnect: async (call) => {

@@ -22,8 +22,10 @@ export interface Upload {
 const INGEST = 'ingest';
 /** Smaller ones are whole before anybody has looked. */
 const MIN_BYTES = 1 << 20;
-/** New ones are looked at every so many milliseconds, until they are begun with. */
+/** New ones are looked at every so many milliseconds, */
 const LOOK = 25;
+/** then half as often each time, every so many looks in the end, until they are begun with or over. */
+const SELDOM = 32;
 /** So many are looked at at a time. */
 const LOOKED_AT = 256;
 /** Namespace and number, which containerd's metadata store puts before the name, and what its clients call a layer. */
@@ -31,7 +33,8 @@ const LAYER_REF = /^[^/]+\/\d+\/(?:layer-(?:.*@)?sha256:|tar-(?:.*\/)?blobs\/sha
 
 export class Uploads {
   readonly #onUpload: (upload: Upload) => boolean;
-  readonly #new = new Set<string>();
+  /** In how many looks it is their turn, and how many there were from the last to that. */
+  readonly #new = new Map<string, { left: number; pause: number }>();
   #watcher: FSWatcher | null = null;
   #timer: NodeJS.Timeout | null = null;
 
@@ -64,12 +67,15 @@ export class Uploads {
   }
 
   #add(ingest: string, name: string): void {
-    if (this.#new.size < LOOKED_AT) this.#new.add(join(ingest, name));
+    const path = join(ingest, name);
+    if (this.#new.size < LOOKED_AT && !this.#new.has(path)) this.#new.set(path, { left: 1, pause: 1 });
     this.#timer ??= setInterval(() => this.#look(), LOOK).unref();
   }
 
   #look(): void {
-    for (const directory of this.#new) {
+    for (const [directory, turn] of this.#new) {
+      if (--turn.left > 0) continue;
+      turn.left = turn.pause = Math.min(turn.pause * 2, SELDOM);
       const found = readUpload(directory);
       if (found === 'later' || (found !== null && !this.#onUpload(found))) continue;
       this.#new.delete(directory);
