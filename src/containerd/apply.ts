@@ -51,6 +51,7 @@ const ARRIVALS_KEPT = 256;
 const LOOKS = 2;
 
 export interface ApplierOptions {
+  /** Default: one of its own. */
   readonly contentRoot?: ContentRoot;
   /** Blobs that are converted at a time; default two more than there are processors. */
   readonly concurrency?: number | undefined;
@@ -98,9 +99,9 @@ export class Applier {
     // While one waits for the disk, another has its thread; and one slot is kept for what is asked for.
     const slots = options.concurrency ?? threads + 2;
     const onLayer = (diffId: string): void => {
+      this.#tell();
       // Imports name the layers of an image last: until then each may be one that will be merged.
       if (this.#expectant) onLayers([diffId]);
-      this.#tell();
     };
     const { onImage = () => {}, onLayers = () => {}, onGarbage = () => {}, onProblem = () => {} } = options;
     const onUnused = (): void => {
@@ -119,6 +120,11 @@ export class Applier {
   /** Blobs that are being converted, and that wait for their turn. */
   get load(): { readonly running: number; readonly waiting: number } {
     return this.#conversions.load;
+  }
+
+  /** Whether blobs are being converted that are there: those that are still coming may come for a long time. */
+  get isConverting(): boolean {
+    return this.#conversions.isBusy;
   }
 
   /**
@@ -161,10 +167,13 @@ export class Applier {
   /** A blob is being uploaded that looks like a layer. False: nothing is done about it yet. */
   uploadBegan(upload: Upload): boolean {
     const { digest } = upload.blob;
-    if (!this.#expectant || this.#conversions.has(digest) || this.#known.find(digest) !== null) return true;
-    return this.#conversions.follow(upload, () => {
+    if (!this.#expectant || this.#conversions.has(digest)) return true;
+    if (!this.#conversions.mayFollow()) return false;
+    if (this.#known.find(digest) !== null) return true;
+    this.#conversions.follow(upload, () => {
       void this.#conversions.workOnArrived(this.#arrived).catch(() => {});
     });
+    return true;
   }
 
   /** containerd has let go of a blob. */

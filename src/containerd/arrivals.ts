@@ -13,7 +13,7 @@ const DELETED = '/content/delete';
 const PAUSE = 1000;
 
 export interface ArrivalsListener {
-  /** containerd is there, and is listened to from now on. `call`: in no namespace. */
+  /** containerd is there, perhaps another one than before; it is listened to next. `call`: in no namespace. */
   onConnect(call: CallContext): Promise<void>;
   /** `call`: in the namespace that has the blob. */
   onBlob(digest: string, size: bigint, call: CallContext): void;
@@ -43,6 +43,7 @@ export class Arrivals {
     const filters = [CREATED, DELETED].map((topic) => `topic=="${topic}"`);
     try {
       const call = { metadata: new Metadata(), signal };
+      await this.#client.connect(signal);
       await this.#listener.onConnect(call);
       for await (const envelope of this.#client.read(Events.method.subscribe, { filters }, call))
         this.#tell(envelope);

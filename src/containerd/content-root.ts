@@ -26,7 +26,7 @@ export class ContentRoot {
   /** Where the blob stands as a file of `size` bytes, or null. */
   async locate(digest: string, size: number, call: CallContext): Promise<FileRange | null> {
     if (!isDigest(digest)) return null;
-    const root = await this.find(call);
+    const root = await this.find(call).catch(() => null);
     if (root === null) return null;
     const path = join(root, 'blobs', 'sha256', digestHex(digest));
     return isFileOf(path, size) ? { path, offset: 0, length: size } : null;
@@ -38,16 +38,21 @@ export class ContentRoot {
     return file === null ? null : readHead(file.path);
   }
 
-  /** The folder of the content store, or null where containerd does not tell. Asked once; again when that failed. */
+  /** The folder of the content store, or null where containerd has none. Asked once; again when that failed. */
   find(call: CallContext): Promise<string | null> {
     this.#root ??= this.#client
       .unary(Introspection.method.plugins, { filters: [`type==${CONTENT_PLUGIN}`] }, call)
       .then(({ plugins }) => plugins.find(({ id }) => id === 'content')?.exports.root ?? null)
-      .catch(() => {
+      .catch((error: unknown) => {
         this.#root = null;
-        return null;
+        throw error;
       });
     return this.#root;
+  }
+
+  /** Another containerd may be there by now. */
+  forget(): void {
+    this.#root = null;
   }
 }
 

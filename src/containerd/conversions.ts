@@ -4,7 +4,7 @@
  * A converted layer stands in the store under a lease of ours until whoever wants it holds it by other means; what
  * nobody takes is left to the next sweep.
  */
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { detectCompression } from '../compress/index.ts';
 import { OCI_LAYER } from '../oci/media-type.ts';
 import { IngestPool, type TarStream } from '../store/ingest-pool.ts';
@@ -91,6 +91,8 @@ export class Conversions {
   readonly #leaving = new Set<Promise<void>>();
   readonly #closing = new AbortController();
   #busy = 0;
+  /** So many of them are uploads. */
+  #following = 0;
   #idle: NodeJS.Timeout | null = null;
   #quiet: NodeJS.Timeout | null = null;
   #room: NodeJS.Timeout | null = null;
@@ -142,36 +144,46 @@ export class Conversions {
     }
   }
 
-  /** Who is at a blob that containerd has, and so not whoever is still waiting for more of it, whatever that may be. */
+  /** Who is at a blob that containerd has: not whoever follows an upload that claims to be it, and is not. */
   #find(digest: string): Conversion | undefined {
     const conversion = this.#running.get(digest);
     if (conversion === undefined || conversion.upload === null) return conversion;
-    if (!existsSync(conversion.upload.path)) return conversion;
+    const { target, inode } = conversion.upload;
+    // containerd commits by renaming the file, when it has the digest.
+    if (statSync(target, { throwIfNoEntry: false })?.ino === inode) return conversion;
     this.#end(digest, conversion);
     return undefined;
   }
 
-  /**
-   * Converts a blob as it is uploaded, where there is a slot and room for what may be in vain, and calls `onEnd` then.
-   * False: not now.
-   */
-  follow(upload: Upload, onEnd: () => void): boolean {
+  /** Whether blobs that are there are being converted. */
+  get isBusy(): boolean {
+    return this.#busy > this.#following;
+  }
+
+  /** Whether an upload may be begun with: it may take long, and the disk may have no room for what may be in vain. */
+  mayFollow(): boolean {
+    const most = Math.max(1, this.#options.slots - KEPT_FREE - 1);
+    return this.#following < most && this.#slots.free > KEPT_FREE && hasSpareRoom(this.#store.layout.root);
+  }
+
+  /** Converts a blob as it is uploaded, and calls `onEnd` then. Call it when {@link mayFollow} says so. */
+  follow(upload: Upload, onEnd: () => void): void {
     const { blob, path } = upload;
-    if (this.#slots.free <= KEPT_FREE || !hasSpareRoom(this.#store.layout.root)) return false;
     const input = { path, offset: 0, length: blob.size, grows: true };
     const work = (signal: AbortSignal) => this.#ingest(blob, input, signal);
     const conversion = this.#launch(blob, work, { ahead: true, guess: true, upload });
-    this.#watchRoom();
+    this.#following++;
     conversion.layer
       .then(
         () => {
           conversion.upload = null;
-          this.#expireLater(blob.digest, conversion);
         },
         () => {},
       )
-      .finally(onEnd);
-    return true;
+      .finally(() => {
+        this.#following--;
+        onEnd();
+      });
   }
 
   /** Nobody will ask for these any more: ends what was begun ahead and is not waited for. */
@@ -201,7 +213,7 @@ export class Conversions {
   async workAhead(left: () => readonly Expected[]): Promise<void> {
     for (const { blob } of left()) {
       const conversion = this.#running.get(blob.digest);
-      if (conversion !== undefined) conversion.guess = false;
+      if (conversion?.upload === null) conversion.guess = false;
     }
     await this.#workAhead(left, (_, info) => info !== null, false);
   }
@@ -217,12 +229,8 @@ export class Conversions {
       if (!left().includes(expected) || this.#running.has(blob.digest)) continue;
       if (!isWanted(expected, found?.size === BigInt(blob.size) ? found : null)) continue;
       const conversion = this.#start(blob, call, { ahead: true, guess, upload: null });
-      if (guess) this.#watchRoom();
       conversion.layer.then(
-        () => {
-          void this.#workAhead(left, isWanted, guess).catch(() => {});
-          this.#expireLater(blob.digest, conversion);
-        },
+        () => void this.#workAhead(left, isWanted, guess).catch(() => {}),
         // Whoever asks for it is told.
         () => {},
       );
@@ -265,9 +273,13 @@ export class Conversions {
     const layer = this.#slots.run(() => this.#busily(() => work(stop.signal)), stop.signal);
     const conversion: Conversion = { layer, stop, waiting: 0, ...how };
     this.#running.set(blob.digest, conversion);
+    if (how.guess) this.#watchRoom();
     layer
       .then(
-        ({ diffId }) => this.#options.onLayer(diffId),
+        ({ diffId }) => {
+          if (how.ahead) this.#expireLater(blob.digest, conversion);
+          this.#options.onLayer(diffId);
+        },
         () => this.#forget(blob.digest, conversion),
       )
       .catch((error: unknown) => this.#options.onProblem('tell of a new layer', error));
@@ -332,7 +344,11 @@ export class Conversions {
   }
 
   #expireLater(digest: string, conversion: Conversion): void {
-    setTimeout(() => this.#expire(digest, conversion), KEPT_AHEAD).unref();
+    setTimeout(() => {
+      // Layers of a pull wait for the largest of them.
+      if (this.#following > 0) this.#expireLater(digest, conversion);
+      else this.#expire(digest, conversion);
+    }, KEPT_AHEAD).unref();
   }
 
   #expire(digest: string, conversion: Conversion): void {

@@ -125,7 +125,7 @@ export class Daemon {
     this.#closers.push(() => pool.close());
     const client = new RpcClient(this.#config.containerd);
     this.#closers.push(() => client.close());
-    const merges: IdleMerges = new IdleMerges(merger, () => applier.load.running > 0, onProblem);
+    const merges: IdleMerges = new IdleMerges(merger, () => applier.isConverting, onProblem);
     this.#closers.push(() => merges.close());
     const snapshots = new Snapshots({
       store,
@@ -149,23 +149,13 @@ export class Daemon {
     });
     this.#closers.push(() => applier.close());
     if (this.#config.convert_on_arrival) {
-      const uploads = new Uploads((upload) => {
-        try {
-          return applier.uploadBegan(upload);
-        } catch (error) {
-          onProblem(`look at ${upload.path}`, error);
-          return true;
-        }
-      });
+      const uploads = new Uploads({ onUpload: (upload) => applier.uploadBegan(upload), onProblem });
       this.#closers.push(() => uploads.close());
       const arrivals = new Arrivals(client, {
         onConnect: async (call) => {
+          contentRoot.forget();
           const root = await contentRoot.find(call);
-          try {
-            if (root !== null) uploads.open(root);
-          } catch (error) {
-            onProblem(`watch uploads in ${root}`, error);
-          }
+          if (root !== null) uploads.open(root);
         },
         onBlob: (digest, size, call) =>
           void applier

@@ -30,9 +30,12 @@ export class IdleMerges {
   begin(diffIds: readonly string[]): void {
     if (this.#coming.some((other) => isPrefix(diffIds, other) && isPrefix(other, diffIds))) return;
     this.#coming = [...this.#coming.slice(1 - COMING_KEPT), diffIds];
-    this.#waiting = this.#waiting.filter((other) => !isPrefix(other, diffIds));
+    const below = this.#waiting.filter((other) => isPrefix(other, diffIds));
+    this.#waiting = this.#waiting.filter((other) => !below.includes(other));
     void this.#merge(diffIds).then((isMerged) => {
-      if (!isMerged) this.#coming = this.#coming.filter((other) => other !== diffIds);
+      if (isMerged) return;
+      this.#coming = this.#coming.filter((other) => other !== diffIds);
+      for (const chain of below) this.add(chain);
     });
   }
 

@@ -94,7 +94,7 @@ export class RpcClient {
     request: MessageInitShape<I>,
     { metadata, signal }: CallContext,
   ): Promise<MessageShape<O>> {
-    await this.#connect();
+    await this.connect(signal);
     throwIfAborted(signal);
     return new Promise((resolve, reject) => {
       const cancel = (): void => call.cancel();
@@ -120,7 +120,7 @@ export class RpcClient {
     request: MessageInitShape<I>,
     { metadata, signal }: CallContext,
   ): AsyncGenerator<MessageShape<O>, void, undefined> {
-    await this.#connect();
+    await this.connect(signal);
     throwIfAborted(signal);
     const call: ClientReadableStream<MessageShape<O>> = this.#client.makeServerStreamRequest(
       pathOf(method),
@@ -154,9 +154,13 @@ export class RpcClient {
     );
   }
 
-  /** Costs nothing while the connection stands; containerd may have been restarted a moment ago. */
-  async #connect(): Promise<void> {
+  /**
+   * Waits for containerd, which may have been restarted a moment ago; costs nothing while the connection stands. Throws
+   * `containerd/unavailable`, `io/cancelled`.
+   */
+  async connect(signal?: AbortSignal): Promise<void> {
     for (const since = performance.now(); ; ) {
+      throwIfAborted(signal);
       const error = await this.#ready();
       if (error === null) return;
       if (!this.#closed && performance.now() - since < PATIENCE) continue;

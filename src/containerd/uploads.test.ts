@@ -1,6 +1,6 @@
 /** Folders as containerd's content store makes them for uploads; that it makes them so is tried in test/containerd/. */
 import assert from 'node:assert/strict';
-import { appendFileSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -22,9 +22,12 @@ class Bench {
 
   constructor(t: TestContext) {
     this.root = join(temporaryDirectory(t), 'content');
-    this.uploads = new Uploads((upload) => {
-      this.seen.push(upload);
-      return this.takes;
+    this.uploads = new Uploads({
+      onUpload: (upload) => {
+        this.seen.push(upload);
+        return this.takes;
+      },
+      onProblem: (what) => assert.fail(what),
     });
     t.after(() => this.uploads.close());
   }
@@ -70,9 +73,11 @@ test('layers of pulls and imports are told of, by what they will be', async (t) 
     size: SIZE,
     mediaType: `application/vnd.oci.image.layer.v1.tar+${kind}`,
   });
+  const target = join(bench.root, 'blobs/sha256', HEX);
+  const inode = (path: string) => statSync(path).ino;
   assert.deepEqual(bench.seen.slice(0, 2), [
-    { path: before, blob: blob('gzip') },
-    { path: zstd, blob: blob('zstd') },
+    { path: before, inode: inode(before), target, blob: blob('gzip') },
+    { path: zstd, inode: inode(zstd), target, blob: blob('zstd') },
   ]);
   assert.equal((await bench.settled()).length, 3, 'each once');
 });
@@ -114,7 +119,14 @@ test('an upload is offered until it is taken or over, and looked at when its fir
   appendFileSync(empty, GZIP);
   await bench.untilSeen(offers + 1);
 
+  // What an upload left that nobody goes on with.
+  const old = bench.begin(LAYER);
+  utimesSync(old, 0, 0);
+  assert.equal((await bench.settled()).length, offers + 1);
+  appendFileSync(old, GZIP);
+  await bench.untilSeen(offers + 2);
+
   bench.uploads.close();
   bench.begin(LAYER);
-  assert.equal((await bench.settled()).length, offers + 1, 'nobody watches any more');
+  assert.equal((await bench.settled()).length, offers + 2, 'nobody watches any more');
 });

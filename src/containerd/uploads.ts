@@ -4,7 +4,7 @@
  *
  * What such a name claims is worth nothing until the digest is checked, as always.
  */
-import { existsSync, type FSWatcher, readdirSync, readFileSync, watch } from 'node:fs';
+import { existsSync, type FSWatcher, readdirSync, readFileSync, statSync, watch } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { DETECT_BYTES, detectCompression } from '../compress/index.ts';
 import { OCI_LAYER } from '../oci/media-type.ts';
@@ -13,76 +13,114 @@ import { readHead } from './content-root.ts';
 
 /** A blob that is being written. */
 export interface Upload {
-  /** The file, until it is whole and goes to its place. */
-  readonly path: string;
   /** What it will be, as the uploader says. */
   readonly blob: BlobRef;
+  /** The file. */
+  readonly path: string;
+  readonly inode: number;
+  /** Where the file goes when it is whole and has the digest. */
+  readonly target: string;
+}
+
+export interface UploadsListener {
+  /** Asked again and again until it takes the upload, or that is over. */
+  onUpload(upload: Upload): boolean;
+  onProblem(what: string, error: unknown): void;
 }
 
 const INGEST = 'ingest';
 /** Smaller ones are whole before anybody has looked. */
 const MIN_BYTES = 1 << 20;
-/** New ones are looked at every so many milliseconds, */
-const LOOK = 25;
-/** then half as often each time, every so many looks in the end, until they are begun with or over. */
-const SELDOM = 32;
-/** So many are looked at at a time. */
-const LOOKED_AT = 256;
+/** A new one is looked at after so many milliseconds, */
+const FIRST_PAUSE = 25;
+/** then after twice as many each time, so many in the end. */
+const LONGEST_PAUSE = 5000;
+/** So many wait at a time; the oldest go first. */
+const KEPT = 256;
+/** Nobody writes to a file that has not changed for so many milliseconds. */
+const RESTING = 10_000;
 /** Namespace and number, which containerd's metadata store puts before the name, and what its clients call a layer. */
 const LAYER_REF = /^[^/]+\/\d+\/(?:layer-(?:.*@)?sha256:|tar-(?:.*\/)?blobs\/sha256\/)([0-9a-f]{64})$/;
 
 export class Uploads {
-  readonly #onUpload: (upload: Upload) => boolean;
-  /** In how many looks it is their turn, and how many there were from the last to that. */
-  readonly #new = new Map<string, { left: number; pause: number }>();
+  readonly #listener: UploadsListener;
+  /** By folder, when it is their turn. */
+  readonly #waiting = new Map<string, { due: number; pause: number }>();
+  #root = '';
   #watcher: FSWatcher | null = null;
   #timer: NodeJS.Timeout | null = null;
 
-  /** `onUpload` is asked again and again until it takes the upload, or that is over. */
-  constructor(onUpload: (upload: Upload) => boolean) {
-    this.#onUpload = onUpload;
+  constructor(listener: UploadsListener) {
+    this.#listener = listener;
   }
 
   /** Watches the content store in the folder `root` from now on, or for it to be made: that is with the first upload. */
   open(root: string): void {
     this.close();
-    const ingest = join(root, INGEST);
-    const there = nearest(ingest);
-    this.#watcher = watch(there, { persistent: false }, (_, name) => {
-      if (there === ingest && name !== null) this.#add(ingest, name);
-      else if (nearest(ingest) !== there) this.open(root);
-    });
-    this.#watcher.on('error', () => this.close());
-    // It may have been made before it was watched.
-    if (there === ingest) for (const name of readdirSync(ingest)) this.#add(ingest, name);
-    else if (nearest(ingest) !== there) this.open(root);
+    this.#root = root;
+    try {
+      this.#watch();
+    } catch (error) {
+      this.#listener.onProblem(`watch uploads in ${root}`, error);
+    }
   }
 
   close(): void {
     this.#watcher?.close();
     this.#watcher = null;
-    if (this.#timer !== null) clearInterval(this.#timer);
+    if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
-    this.#new.clear();
+    this.#waiting.clear();
   }
 
-  #add(ingest: string, name: string): void {
-    const path = join(ingest, name);
-    if (this.#new.size < LOOKED_AT && !this.#new.has(path)) this.#new.set(path, { left: 1, pause: 1 });
-    this.#timer ??= setInterval(() => this.#look(), LOOK).unref();
+  #watch(): void {
+    const ingest = join(this.#root, INGEST);
+    const there = nearest(ingest);
+    this.#watcher = watch(there, { persistent: false }, (_, name) => {
+      if (there === ingest && name !== null) this.#add(join(ingest, name));
+      else if (nearest(ingest) !== there) this.open(this.#root);
+    });
+    this.#watcher.on('error', () => this.close());
+    // It may have been made before it was watched.
+    if (there === ingest) for (const name of readdirSync(ingest)) this.#add(join(ingest, name));
+    else if (nearest(ingest) !== there) this.open(this.#root);
+  }
+
+  #add(directory: string): void {
+    if (this.#waiting.has(directory)) return;
+    if (this.#waiting.size >= KEPT) this.#waiting.delete(this.#waiting.keys().next().value!);
+    this.#waiting.set(directory, { due: performance.now() + FIRST_PAUSE, pause: FIRST_PAUSE });
+    this.#wait();
+  }
+
+  #wait(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+    if (this.#waiting.size === 0) return;
+    const next = Math.min(...[...this.#waiting.values()].map(({ due }) => due));
+    this.#timer = setTimeout(() => this.#look(), Math.max(1, next - performance.now())).unref();
   }
 
   #look(): void {
-    for (const [directory, turn] of this.#new) {
-      if (--turn.left > 0) continue;
-      turn.left = turn.pause = Math.min(turn.pause * 2, SELDOM);
-      const found = readUpload(directory);
-      if (found === 'later' || (found !== null && !this.#onUpload(found))) continue;
-      this.#new.delete(directory);
+    const now = performance.now();
+    for (const [directory, turn] of this.#waiting) {
+      if (turn.due > now) continue;
+      turn.pause = Math.min(turn.pause * 2, LONGEST_PAUSE);
+      turn.due = now + turn.pause;
+      if (this.#isSettled(directory)) this.#waiting.delete(directory);
     }
-    if (this.#new.size > 0 || this.#timer === null) return;
-    clearInterval(this.#timer);
-    this.#timer = null;
+    this.#wait();
+  }
+
+  /** True when it is taken, over, or none to take. */
+  #isSettled(directory: string): boolean {
+    try {
+      const found = readUpload(this.#root, directory);
+      return found === null || (found !== 'later' && this.#listener.onUpload(found));
+    } catch (error) {
+      this.#listener.onProblem(`look at ${directory}`, error);
+      return true;
+    }
   }
 }
 
@@ -92,17 +130,19 @@ function nearest(path: string): string {
 }
 
 /** Null for what is over, or no layer to begin with while it comes. */
-function readUpload(directory: string): Upload | 'later' | null {
+function readUpload(root: string, directory: string): Upload | 'later' | null {
   const path = join(directory, 'data');
   try {
     const head = readHead(path);
-    const digest = LAYER_REF.exec(readFileSync(join(directory, 'ref'), 'utf8'))?.[1];
+    const { ino: inode, mtimeMs } = statSync(path);
+    const hex = LAYER_REF.exec(readFileSync(join(directory, 'ref'), 'utf8'))?.[1];
     const size = Number(readFileSync(join(directory, 'total'), 'utf8'));
-    if (digest === undefined || !Number.isSafeInteger(size) || size < MIN_BYTES) return null;
-    if (head.length < DETECT_BYTES) return 'later';
+    if (hex === undefined || !Number.isSafeInteger(size) || size < MIN_BYTES) return null;
+    if (head.length < DETECT_BYTES || Date.now() - mtimeMs > RESTING) return 'later';
     const compression = detectCompression(head);
     if (compression === 'none') return null;
-    return { path, blob: { digest: `sha256:${digest}`, size, mediaType: `${OCI_LAYER}+${compression}` } };
+    const blob = { digest: `sha256:${hex}`, size, mediaType: `${OCI_LAYER}+${compression}` };
+    return { blob, path, inode, target: join(root, 'blobs', 'sha256', hex) };
   } catch {
     // The file comes behind the notes, and goes before its folder.
     return existsSync(directory) && !existsSync(path) ? 'later' : null;

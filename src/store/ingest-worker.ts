@@ -57,7 +57,7 @@ const READ_BYTES = 1 << 20;
 const PROGRESS_STEP = 1 << 22;
 /** A file that grows is looked at every so many milliseconds, */
 const LOOK = 10;
-/** and given up when nothing has come for so many. */
+/** and given up when the next piece takes longer than so many: a thread, and memory, would wait for a very slow network. */
 const STALLED = 10_000;
 
 parentPort?.on('message', (job: IngestJob) => {
@@ -143,16 +143,13 @@ async function untilWritten(
   count: number,
   cancelled: Int32Array,
 ): Promise<void> {
-  let seen = -1;
-  for (let since = performance.now(); Atomics.load(cancelled, 0) === 0; await delay(LOOK)) {
+  for (const since = performance.now(); Atomics.load(cancelled, 0) === 0; await delay(LOOK)) {
     const { size, nlink } = fstatSync(fd);
-    if (size >= offset + count) return;
     if (nlink === 0)
       throw new VeneerError('io/failed', `Cannot read ${path}: it was removed as it was written`);
-    if (size !== seen) since = performance.now();
-    else if (performance.now() - since > STALLED)
-      throw new VeneerError('io/failed', `Cannot read ${path}: nothing more was written to it`);
-    seen = size;
+    if (size >= offset + count) return;
+    if (performance.now() - since > STALLED)
+      throw new VeneerError('io/failed', `Cannot read ${path}: too little comes`);
   }
 }
 

@@ -44,6 +44,7 @@ export class TreesAhead {
   readonly #store: Store;
   readonly #trees = new Map<string, SizedTree>();
   #budget = new TreeBudget();
+  #isFull = false;
 
   constructor(store: Store) {
     this.#store = store;
@@ -51,13 +52,14 @@ export class TreesAhead {
 
   /** Reads a layer's tree. One that is not there, or too much, is left to the merge to say so. */
   read(diffId: string): void {
-    if (this.#trees.has(diffId)) return;
+    if (this.#isFull || this.#trees.has(diffId)) return;
     try {
       const sized = readSized(this.#store, diffId);
       this.#budget.spend(sized.size);
       this.#trees.set(diffId, sized);
     } catch (error) {
       if (!(error instanceof VeneerError)) throw error;
+      this.#isFull = error.code === 'tree/limit';
     }
   }
 
@@ -71,6 +73,7 @@ export class TreesAhead {
   clear(): void {
     this.#trees.clear();
     this.#budget = new TreeBudget();
+    this.#isFull = false;
   }
 }
 
