@@ -109,6 +109,13 @@ class HandUpload {
   }
 }
 
+/** Whether our daemon is writing a layer. */
+function isAtWork(lab: ContainerdLab): boolean {
+  const tmp = join(lab.root, 'tmp');
+  const works = readdirSync(tmp).filter((name) => /^work-[^.]*$/.test(name));
+  return works.some((name) => readdirSync(join(tmp, name)).length > 0);
+}
+
 const LARGE = buildImage([archive(file('noise', noise(3 << 20)))]);
 
 for (const version of CONTAINERD_VERSIONS) {
@@ -136,6 +143,33 @@ for (const version of CONTAINERD_VERSIONS) {
     await lab.untilEmpty();
   });
 }
+
+test('what containerd left of an upload is begun with once; one that it gets when it is there again, as well', async (t) => {
+  const lab = await openContainerdLab(t, '2');
+  if (lab === null) return;
+  const store = Store.open(lab.root);
+  t.after(() => store.close());
+  const [blob] = LARGE.layers;
+  await lab.ctr('namespaces', 'create', lab.namespace);
+  const broken = new HandUpload(t, lab, blob!);
+  await broken.begin();
+  await broken.send(blob!.bytes.subarray(0, 1 << 20));
+  await until(() => isAtWork(lab));
+  await lab.stopContainerd('SIGKILL');
+  await until(() => !isAtWork(lab));
+  // Longer than it takes to look for containerd again.
+  for (let i = 0; i < 60; i++) {
+    await delay(100);
+    assert.ok(!isAtWork(lab), 'it is begun with again');
+  }
+  await lab.startContainerd();
+  await lab.ctr('namespaces', 'create', 'another');
+  await delay(3000);
+  const upload = new HandUpload(t, lab, blob!, 'another');
+  await upload.begin();
+  await upload.send(blob!.bytes);
+  await until(() => hasLayer(store, LARGE.diffIds[0]!));
+});
 
 test('an upload that claims to be a blob stops nobody who has the blob, and becomes no layer', {
   timeout: 60_000,
