@@ -32,9 +32,14 @@ export function findMount(record: MountRecord, mounts: readonly MountInfo[]): Mo
 
 function isSameFileSystem(record: MountRecord, mount: MountInfo): boolean {
   if (mount.type !== record.type) return false;
-  return record.type === 'overlay'
-    ? mount.source === overlaySource(record.id)
-    : mount.device === record.device;
+  if (record.type === 'overlay') return mount.source === overlaySource(record.id);
+  return mount.device === record.device && !isOtherImage(record, mount);
+}
+
+/** A number that was given away again: the kernel names the image of a mount that reads a file. */
+function isOtherImage({ images }: MountRecord, { source }: MountInfo): boolean {
+  if (!source.startsWith('/') || source.startsWith('/dev/')) return false;
+  return !images.some((image) => 'primary' in image && image.primary === source);
 }
 
 /** Looks a record up here first; only what seems gone costs a look into the other namespaces. */

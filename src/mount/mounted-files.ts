@@ -1,9 +1,10 @@
 /** Which files mounts use: what a sweep of the store must leave alone. */
 import { listMounts } from './unmount.ts';
 
-/** The files that the records below `runDir` name. */
+/** The files that the living mounts recorded below `runDir` are made of. */
 export function mountedFiles(runDir: string): string[] {
-  return listMounts(runDir).flatMap(({ images }) =>
+  const living = listMounts(runDir).filter(({ state }) => state !== 'stale');
+  return living.flatMap(({ images }) =>
     images.flatMap((image) =>
       'parts' in image
         ? image.parts.map(({ path }) => path)
