@@ -13,7 +13,7 @@ const RECORD: MountRecord = {
   mode: 'merged',
   backing: 'file',
   flags: ['ro'],
-  images: [{ primary: IMAGE, size: 4096, digest: `sha256:${'0'.repeat(64)}`, devices: [] }],
+  images: [{ primary: IMAGE, devices: [] }],
   upper: null,
   ephemeral: false,
   type: 'erofs',

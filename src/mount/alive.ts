@@ -37,8 +37,8 @@ function isSameFileSystem(record: MountRecord, mount: MountInfo): boolean {
 }
 
 /** A number that was given away again: the kernel names the image of a mount that reads a file. */
-function isOtherImage({ images }: MountRecord, { source }: MountInfo): boolean {
-  if (!source.startsWith('/') || source.startsWith('/dev/')) return false;
+function isOtherImage({ images }: MountRecord, { type, source }: MountInfo): boolean {
+  if (type !== 'erofs' || !source.startsWith('/') || source.startsWith('/dev/')) return false;
   return !images.some((image) => 'primary' in image && image.primary === source);
 }
 
