@@ -40,10 +40,10 @@ export function readRootfsFile(rootfs: string, path: string): string {
 
 /** Follows every link as a process would whose root is `root`; null when something is missing. */
 function resolveBelow(root: string, path: string): string | null {
-  const todo = path.split('/').reverse();
+  const pending = path.split('/').reverse();
   const done: string[] = [];
   let links = 0;
-  for (let name = todo.pop(); name !== undefined; name = todo.pop()) {
+  for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
     if (name === '' || name === '.') continue;
     if (name === '..') {
       done.pop();
@@ -63,7 +63,7 @@ function resolveBelow(root: string, path: string): string | null {
       );
     const target = readlinkSync(here);
     if (target.startsWith('/')) done.length = 0;
-    todo.push(...target.split('/').reverse());
+    pending.push(...target.split('/').reverse());
   }
   return join(root, ...done);
 }

@@ -99,9 +99,10 @@ export class Applier {
     // While one waits for the disk, another has its thread; and one slot is kept for what is asked for.
     const slots = options.concurrency ?? threads + 2;
     const onLayer = (diffId: string): void => {
-      this.#tell();
-      // Imports name the layers of an image last: until then each may be one that will be merged.
+      // Imports name the layers of an image last: until then each may be one that will be merged. Before the merge is
+      // begun with, which makes reading ahead vain.
       if (this.#expectant) onLayers([diffId]);
+      this.#tell();
     };
     const { onImage = () => {}, onLayers = () => {}, onGarbage = () => {}, onProblem = () => {} } = options;
     const onUnused = (): void => {
