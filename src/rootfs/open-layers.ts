@@ -112,10 +112,10 @@ async function inflateAll(
   const layers: OpenLayer[] = [];
   const total = blobs.reduce((sum, { size }) => sum + size, 0);
   // The largest first, so that no thread is left with it in the end.
-  const todo = jobs.map((_, index) => index).sort((a, b) => blobs[b]!.size - blobs[a]!.size);
+  const queue = jobs.map((_, index) => index).sort((a, b) => blobs[b]!.size - blobs[a]!.size);
   const next = (): number | undefined => {
     signal?.throwIfAborted();
-    return todo.shift();
+    return queue.shift();
   };
   const onDone = (index: number, size: number): void => {
     const job = jobs[index]!;

@@ -127,9 +127,9 @@ class Lister {
 
   /** Iterative, for a tree may be deep; `shown` heads the listing with -R. */
   async #listDirectory(path: string, dir: TreeNode, shown: string): Promise<void> {
-    const todo: Entry[] = [{ name: shown, path, node: dir }];
+    const pending: Entry[] = [{ name: shown, path, node: dir }];
     let first = true;
-    for (let next = todo.pop(); next !== undefined; next = todo.pop()) {
+    for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
       if (this.#flags.recursive && this.#hasHeadings()) {
         await this.#batch.write(`${first ? '' : '\n'}${this.#context.out.nameBytes(next.name)}:\n`);
       }
@@ -138,7 +138,7 @@ class Lister {
       await this.#print(entries);
       if (!this.#flags.recursive) continue;
       for (const entry of entries.filter(({ node }) => isType(node, S_IFDIR)).reverse()) {
-        todo.push({ ...entry, name: next.name === '/' ? `/${entry.name}` : `${next.name}/${entry.name}` });
+        pending.push({ ...entry, name: next.name === '/' ? `/${entry.name}` : `${next.name}/${entry.name}` });
       }
     }
   }
